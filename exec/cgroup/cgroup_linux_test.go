@@ -1,0 +1,213 @@
+package cgroup
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestConformance runs one suite on the fake and on what this machine has.
+func TestConformance(t *testing.T) {
+	t.Run("fake", func(t *testing.T) { conform(t, &Fake{}, false) })
+	t.Run("none", func(t *testing.T) { conform(t, None{}, false) })
+	t.Run("machine", func(t *testing.T) {
+		m, err := Find()
+		if err != nil {
+			t.Skipf("no control groups here: %v", err)
+		}
+		conform(t, m, true)
+	})
+}
+
+func conform(t *testing.T, m Manager, real bool) {
+	g, err := m.New("one", Limits{Memory: 64 << 20, Pids: 20, Cores: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.New("one", Limits{}); err == nil && m.Version() != "none" {
+		t.Error("a name in use was accepted")
+	}
+	if _, err := m.New("", Limits{}); err == nil && m.Version() != "none" {
+		t.Error("an empty name was accepted")
+	}
+	cmd := exec.Command("cat")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Error(err)
+	}
+	s, err := g.Stat()
+	if err != nil || s.Counted != (m.Version() != "none") || s.OutOfMemory {
+		t.Errorf("stat %+v, %v", s, err)
+	}
+	if !real {
+		_ = cmd.Process.Kill()
+	} else if err := g.Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("process ended with %v, want killed", err)
+	}
+	if err := g.Remove(); err != nil {
+		t.Error(err)
+	}
+	if err := g.Remove(); err != nil {
+		t.Errorf("second remove: %v", err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func machine(t *testing.T) Manager {
+	m, err := Find()
+	if err != nil {
+		t.Skipf("no control groups here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// started starts a shell that waits for a line before it does anything, puts it into g, and lets it go.
+func started(t *testing.T, g Group, script string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", "read line; "+script)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Error(err)
+	}
+	_, _ = io.WriteString(stdin, "go\n")
+	_ = stdin.Close()
+	return cmd
+}
+
+func TestMemoryLimitIsDetected(t *testing.T) {
+	g, err := machine(t).New("memory", Limits{Memory: 32 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Remove()
+	_ = started(t, g, "head -c 100m /dev/zero | tail").Wait()
+	s, _ := g.Stat()
+	if !s.OutOfMemory || s.PeakMemory < 16<<20 || s.PeakMemory > 40<<20 {
+		t.Errorf("stat %+v", s)
+	}
+}
+
+func TestProcessLimitHolds(t *testing.T) {
+	g, err := machine(t).New("pids", Limits{Pids: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Remove()
+	if err := started(t, g, "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait").Wait(); err == nil {
+		t.Error("more processes than allowed were started")
+	}
+}
+
+// TestSweep proves that the groups of a dead node go, and those of a living one stay.
+func TestSweep(t *testing.T) {
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	parent := t.TempDir()
+	gone := filepath.Join(parent, prefix+strconv.Itoa(dead.Process.Pid))
+	kept := filepath.Join(parent, prefix+strconv.Itoa(os.Getppid()))
+	other := filepath.Join(parent, "other")
+	for _, d := range []string{filepath.Join(gone, "run"), kept, other} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(parent)
+	if _, err := os.Stat(gone); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("group of a dead node is left: %v", err)
+	}
+	for _, d := range []string{kept, other} {
+		if _, err := os.Stat(d); err != nil {
+			t.Errorf("swept too much: %v", err)
+		}
+	}
+}
+
+// TestV2 runs the version 2 code on a directory that looks like a delegated group.
+func TestV2(t *testing.T) {
+	base := t.TempDir()
+	if _, err := findV2(base); err == nil {
+		t.Error("a directory without controllers was accepted")
+	}
+	put := func(dir, file, content string) {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(base, "cgroup.controllers", "cpu pids\n")
+	if m, err := findV2(base); err == nil || m.Version() != "none" {
+		t.Errorf("a group without memory was accepted: %v", err)
+	}
+	put(base, "cgroup.controllers", "cpu memory pids\n")
+	m, err := findV2(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(path ...string) string {
+		b, _ := os.ReadFile(filepath.Join(append([]string{base}, path...)...))
+		return string(b)
+	}
+	if get("cgroup.subtree_control") != "+memory +pids +cpu" || get(leaf, "cgroup.procs") != strconv.Itoa(os.Getpid()) {
+		t.Error("controllers not handed down, or the node did not move")
+	}
+	g, err := m.New("run", Limits{Memory: 5 << 20, Pids: 7, Cores: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{"memory.max": "5242880", "pids.max": "7", "cpu.weight": "50"} {
+		if got := get(home(), "run", file); got != want {
+			t.Errorf("%s is %q, want %q", file, got, want)
+		}
+	}
+	dir := filepath.Join(base, home(), "run")
+	put(dir, "memory.peak", "4096\n")
+	put(dir, "memory.events", "oom 1\noom_kill 2\n")
+	put(dir, "cpu.stat", "usage_usec 9\nuser_usec 5\nsystem_usec 4\n")
+	s, _ := g.Stat()
+	if want := (Stat{Counted: true, PeakMemory: 4096, OutOfMemory: true, UserNanos: 5000, SystemNanos: 4000}); s != want {
+		t.Errorf("stat %+v", s)
+	}
+	if err := g.Kill(); err != nil || get(home(), "run", "cgroup.kill") != "1" {
+		t.Errorf("kill: %v", err)
+	}
+}
+
+func FuzzParseOwn(f *testing.F) {
+	f.Add("0::/\n4:memory,pids:/a:b\n")
+	f.Fuzz(func(t *testing.T, data string) {
+		for controller, path := range parseOwn(data) {
+			if strings.Contains(controller, ":") || !strings.HasPrefix(path, "/") {
+				t.Errorf("%q: %q", controller, path)
+			}
+		}
+	})
+}

@@ -1,0 +1,175 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// prefix starts the name of every directory this package makes. The node's process id follows, so that what a killed node
+// left behind can be told from what a living one uses.
+const prefix = "buildmesh-"
+
+// Find gives the best Manager this process may use, having swept what killed nodes left. The error tells why it is None;
+// it is for the owner to read, and a node works without.
+func Find() (Manager, error) { return find("/proc", "/sys/fs/cgroup") }
+
+func find(proc, root string) (Manager, error) {
+	paths, err := own(filepath.Join(proc, "self/cgroup"))
+	if err != nil {
+		return None{}, err
+	}
+	if paths["memory"] != "" {
+		return findV1(root, paths)
+	}
+	path, ok := paths[""]
+	if !ok {
+		return None{}, errors.New("find control group: this process is in none")
+	}
+	return findV2(filepath.Join(root, path))
+}
+
+// own parses /proc/self/cgroup: controller to path, "" for version 2.
+func own(file string) (map[string]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("find control group: %w", err)
+	}
+	return parseOwn(string(data)), nil
+}
+
+// parseOwn reads lines of the form number:controllers:path, see cgroups(7).
+func parseOwn(data string) map[string]string {
+	paths := map[string]string{}
+	for line := range strings.Lines(data) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(fields) != 3 || !strings.HasPrefix(fields[2], "/") {
+			continue
+		}
+		for controller := range strings.SplitSeq(fields[1], ",") {
+			paths[controller] = fields[2]
+		}
+	}
+	return paths
+}
+
+// home is the directory name of this node's groups.
+func home() string { return prefix + strconv.Itoa(os.Getpid()) }
+
+// sweep removes the groups of nodes that are dead, with the processes in them.
+func sweep(parent string) {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(strings.TrimPrefix(e.Name(), prefix))
+		if err != nil || !strings.HasPrefix(e.Name(), prefix) || !e.IsDir() {
+			continue
+		}
+		if pid != os.Getpid() && syscall.Kill(pid, 0) == syscall.ESRCH {
+			removeAll(filepath.Join(parent, e.Name()))
+		}
+	}
+}
+
+// removeAll removes a group and those in it, one level deep, which is all this package makes.
+func removeAll(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			_ = remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	_ = remove(dir)
+}
+
+// removeWait bounds how long remove waits for killed processes to leave their group.
+const removeWait = time.Second
+
+// remove kills what is in a group and removes it. A killed process leaves its group a moment after it is gone for its
+// parent, so the directory is busy for a while.
+func remove(dir string) error {
+	pause := 100 * time.Microsecond
+	for end := time.Now().Add(removeWait); ; pause *= 2 {
+		err := syscall.Rmdir(dir)
+		if err == nil || err == syscall.ENOENT {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("remove control group %s: %w", filepath.Base(dir), err)
+		}
+		_ = killProcesses(dir)
+		time.Sleep(pause)
+	}
+}
+
+// killProcesses kills all processes of a group, one by one, until a look finds none that was not killed already.
+func killProcesses(dir string) error {
+	killed := map[int]bool{}
+	for {
+		data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
+			return fmt.Errorf("list processes of control group: %w", err)
+		}
+		fresh := false
+		for field := range strings.FieldsSeq(string(data)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil || pid <= 1 || pid == os.Getpid() || killed[pid] {
+				continue
+			}
+			killed[pid], fresh = true, true
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if !fresh {
+			return nil
+		}
+	}
+}
+
+func write(dir, file, value string) error {
+	if err := os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644); err != nil {
+		return fmt.Errorf("set control group: %w", err)
+	}
+	return nil
+}
+
+func number(dir, file string) int64 {
+	data, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// field gives the number after a name in a file of lines "name number".
+func field(dir, file, name string) int64 {
+	data, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && key == name {
+			n, _ := strconv.ParseInt(value, 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// checkName refuses names that would leave the directory.
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("control group name %q is not a file name", name)
+	}
+	return nil
+}

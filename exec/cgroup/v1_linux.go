@@ -1,0 +1,127 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// v1 makes one directory per controller and group. It needs root.
+type v1 struct {
+	homes map[string]string // controller to this node's directory
+}
+
+// The controllers of version 1 that are used. The first two must exist.
+var v1Controllers = []string{"memory", "pids", "cpu", "cpuacct"}
+
+func findV1(root string, paths map[string]string) (Manager, error) {
+	m := &v1{homes: map[string]string{}}
+	for i, c := range v1Controllers {
+		path, ok := paths[c]
+		parent := filepath.Join(root, c, path)
+		err := errors.New("not mounted")
+		if ok {
+			sweep(parent)
+			err = os.Mkdir(filepath.Join(parent, home()), 0o755)
+		}
+		if err == nil || errors.Is(err, os.ErrExist) {
+			m.homes[c] = filepath.Join(parent, home())
+			continue
+		}
+		if i < 2 {
+			_ = m.Close()
+			return None{}, fmt.Errorf("use %s control group: %w", c, err)
+		}
+	}
+	return m, nil
+}
+
+// Version is "v1".
+func (m *v1) Version() string { return "v1" }
+
+// Close removes the node's own directories; groups must be gone.
+func (m *v1) Close() error {
+	var all error
+	for _, dir := range m.homes {
+		all = errors.Join(all, remove(dir))
+	}
+	return all
+}
+
+// New makes the group in every controller.
+func (m *v1) New(name string, limits Limits) (Group, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	g := &v1Group{dirs: map[string]string{}}
+	for c, parent := range m.homes {
+		dir := filepath.Join(parent, name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			_ = g.Remove()
+			return nil, fmt.Errorf("make control group: %w", err)
+		}
+		g.dirs[c] = dir
+	}
+	if err := g.limit(limits); err != nil {
+		_ = g.Remove()
+		return nil, err
+	}
+	return g, nil
+}
+
+type v1Group struct {
+	dirs map[string]string
+}
+
+func (g *v1Group) limit(l Limits) error {
+	if l.Memory > 0 {
+		bytes := strconv.FormatInt(l.Memory, 10)
+		if err := write(g.dirs["memory"], "memory.limit_in_bytes", bytes); err != nil {
+			return err
+		}
+		// Absent where the kernel does not account for swap; then the machine's own limit must do.
+		_ = write(g.dirs["memory"], "memory.memsw.limit_in_bytes", bytes)
+	}
+	if l.Pids > 0 {
+		if err := write(g.dirs["pids"], "pids.max", strconv.Itoa(l.Pids)); err != nil {
+			return err
+		}
+	}
+	if dir, ok := g.dirs["cpu"]; ok && l.Cores > 0 {
+		return write(dir, "cpu.shares", strconv.Itoa(max(2, int(l.Cores*1024))))
+	}
+	return nil
+}
+
+func (g *v1Group) Add(pid int) error {
+	for _, dir := range g.dirs {
+		if err := write(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *v1Group) Kill() error { return killProcesses(g.dirs["pids"]) }
+
+func (g *v1Group) Stat() (Stat, error) {
+	s := Stat{
+		Counted:     true,
+		PeakMemory:  number(g.dirs["memory"], "memory.max_usage_in_bytes"),
+		OutOfMemory: field(g.dirs["memory"], "memory.oom_control", "oom_kill") > 0,
+	}
+	if dir, ok := g.dirs["cpuacct"]; ok {
+		s.UserNanos, s.SystemNanos = number(dir, "cpuacct.usage_user"), number(dir, "cpuacct.usage_sys")
+	}
+	return s, nil
+}
+
+func (g *v1Group) Remove() error {
+	var all error
+	for _, dir := range g.dirs {
+		all = errors.Join(all, remove(dir))
+	}
+	return all
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package fingerprint
+
+import "io/fs"
+
+// inode is not known here.
+func inode(fs.FileInfo) string { return "" }

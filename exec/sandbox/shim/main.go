@@ -1,0 +1,5 @@
+package main
+
+import "github.com/buildmesh/buildmesh/exec/sandbox/initproc"
+
+func main() { initproc.Run() }

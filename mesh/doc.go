@@ -1,0 +1,10 @@
+// Package mesh is the room of people and their machines. It holds no code itself.
+//
+//	peer  who a node is: its Ed25519 key and the peer id made from it
+//
+// What the room does not do: it knows no blobs and no actions.
+//
+// A node stands alone so far: it has an identity, and nobody yet to show it to.
+//
+// Start reading at mesh/peer.
+package mesh

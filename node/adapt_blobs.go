@@ -1,0 +1,30 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/digest"
+)
+
+// stageBlobs is the store as exec/stage asks for it.
+type stageBlobs struct{ *cas.Store }
+
+// Pin gives the release of a pin as a function.
+func (s stageBlobs) Pin(ds []digest.Digest) (release func(), missing []digest.Digest) {
+	pin, missing := s.Store.Pin(ds)
+	return pin.Release, missing
+}
+
+// runBlobs is the store as exec/run and exec/collect ask for it.
+type runBlobs struct{ *cas.Store }
+
+// PutAll stores all blobs or tells why one could not be stored.
+func (s runBlobs) PutAll(ctx context.Context, ds []digest.Digest, data [][]byte) error {
+	blobs := make([]cas.Blob, len(ds))
+	for i, d := range ds {
+		blobs[i] = cas.Blob{Digest: d, Data: data[i]}
+	}
+	return errors.Join(s.PutBatch(ctx, blobs)...)
+}

@@ -1,0 +1,134 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/node/reapi"
+	"github.com/buildmesh/buildmesh/node/web"
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+)
+
+// results is the cache of action results with counts of how it was used.
+type results struct {
+	cache        *actioncache.Cache
+	hits, misses atomic.Int64
+}
+
+// openResults opens the action results beside the store.
+func (n *Node) openResults(context.Context) error {
+	cache, err := actioncache.Open(filepath.Join(n.config.Dir.Cache, "results"), n.store, actioncache.Options{
+		MaxBytes:   int64(n.config.Store.ResultsSize),
+		TouchEvery: min(time.Minute, n.config.Store.Lease/4),
+	})
+	if err != nil {
+		return err
+	}
+	n.results = &results{cache: cache}
+	n.onClose("results", cache.Close)
+	return nil
+}
+
+// find looks for a complete result under each root in turn and counts one look-up. Its error wraps
+// actioncache.ErrNotFound when there is none.
+func (r *results) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (*repb.ActionResult, error) {
+	for _, root := range roots {
+		found, err := r.cache.Get(ctx, actioncache.Key{Action: d, Root: root})
+		if err == nil {
+			r.hits.Add(1)
+			return found, nil
+		}
+		if !errors.Is(err, actioncache.ErrNotFound) {
+			return nil, err
+		}
+	}
+	r.misses.Add(1)
+	return nil, fmt.Errorf("result of action %s: %w", d.Short(), actioncache.ErrNotFound)
+}
+
+// status is the results as the control API tells of them.
+func (r *results) status() *controlv1.Results {
+	s := r.cache.Stat()
+	return &controlv1.Results{Entries: s.Entries, Bytes: s.Bytes, MaxBytes: s.MaxBytes, Hits: r.hits.Load(), Misses: r.misses.Load()}
+}
+
+// hostRoot is the root of results made with this machine's tools; the client's own, when no actions
+// are run here, so that looking under it finds nothing more.
+func (n *Node) hostRoot() actioncache.Root {
+	if n.machine == nil {
+		return actioncache.Client
+	}
+	return actioncache.Root(n.machine.fingerprint.Sum)
+}
+
+// clientResults is the action results as a client of the endpoint may use them: what this machine made
+// is found first, what a client uploaded itself stays under a root of its own.
+type clientResults struct {
+	results *results
+	host    actioncache.Root
+}
+
+// Get implements reapi.Results. A digest does not tell of which kind its action is.
+func (c clientResults) Get(ctx context.Context, d digest.Digest) (*repb.ActionResult, error) {
+	roots := []actioncache.Root{c.host, actioncache.Hermetic, actioncache.Client}
+	if c.host == actioncache.Client {
+		roots = roots[2:]
+	}
+	found, err := c.results.find(ctx, d, roots...)
+	if errors.Is(err, actioncache.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %w", err, cas.ErrNotFound)
+	}
+	return found, err
+}
+
+// Put implements reapi.Results.
+func (c clientResults) Put(ctx context.Context, d digest.Digest, r *repb.ActionResult) error {
+	err := c.results.cache.Put(ctx, actioncache.Key{Action: d, Root: actioncache.Client}, r)
+	if errors.Is(err, actioncache.ErrInvalid) || errors.Is(err, actioncache.ErrUncacheable) {
+		return &reapi.FieldError{Field: "action_result", Reason: err.Error()}
+	}
+	return err
+}
+
+// flightResults is the action results as executions use them: the kind of the action decides the root.
+type flightResults struct {
+	results *results
+	host    actioncache.Root
+	counts  *counts
+}
+
+// root is where the result of an action belongs.
+func (f flightResults) root(a *action.Action) actioncache.Root {
+	if a.WholeRoot {
+		return actioncache.Hermetic
+	}
+	return f.host
+}
+
+// Get implements flight.Results.
+func (f flightResults) Get(ctx context.Context, a *action.Action) (*repb.ActionResult, error) {
+	found, err := f.results.find(ctx, a.Digest, f.root(a), actioncache.Client)
+	if errors.Is(err, actioncache.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %w", flight.ErrNotCached, err)
+	}
+	if err == nil {
+		f.counts.end(web.Cached)
+	}
+	return found, err
+}
+
+// Put implements flight.Results.
+func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.ActionResult) error {
+	return f.results.cache.Put(ctx, actioncache.Key{Action: a.Digest, Root: f.root(a)}, r)
+}

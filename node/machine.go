@@ -1,0 +1,205 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/cgroup"
+	"github.com/buildmesh/buildmesh/exec/fingerprint"
+	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/platform"
+	"github.com/buildmesh/buildmesh/exec/run"
+	"github.com/buildmesh/buildmesh/exec/sandbox"
+	"github.com/buildmesh/buildmesh/exec/slot"
+	"github.com/buildmesh/buildmesh/exec/stage"
+	"github.com/buildmesh/buildmesh/node/reapi"
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+)
+
+// machine is the part of a node that runs actions.
+type machine struct {
+	fingerprint fingerprint.Fingerprint
+	offer       platform.Offer
+	stage       *stage.Cache
+	slots       *slot.Pool
+	flights     *flight.Table
+	counts      *counts
+}
+
+// openMachine opens everything that runs actions; nothing, where the configuration or the machine
+// does not allow a sandbox: the node is then a cache.
+func (n *Node) openMachine(ctx context.Context) error {
+	if !n.config.Exec.Enabled {
+		return nil
+	}
+	dir := filepath.Join(n.config.Dir.Cache, "exec")
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	m := &machine{counts: newCounts(n.metrics)}
+	box, err := n.openBox(ctx, m, dir)
+	if err != nil || box == nil {
+		return err
+	}
+	m.fingerprint, err = fingerprint.Compute(ctx, fingerprint.Options{
+		Etc: filepath.Join(dir, "etc"), ISA: platform.Machine().ISA, Cache: filepath.Join(n.config.Dir.Cache, "fingerprint"),
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.openStage(m, box, dir); err != nil {
+		return err
+	}
+	m.offer = n.offer(m.fingerprint.String())
+	m.slots = slot.New(slot.Capacity{Cores: m.offer.Cores, MemoryBytes: m.offer.MemoryBytes})
+	runner, err := run.Open(runBlobs{n.store}, m.stage, box, n.runOptions(m, dir))
+	if err != nil {
+		return err
+	}
+	n.onClose("runner", runner.Close)
+	m.flights = n.newFlights(m, runner)
+	n.onClose("flights", func() error { m.flights.Close(); return nil })
+	n.machine = m
+	return nil
+}
+
+// openBox finds the sandbox; nil when there is none.
+func (n *Node) openBox(ctx context.Context, m *machine, dir string) (*sandbox.Box, error) {
+	groups, err := cgroup.Find()
+	if err != nil {
+		n.log.Debug("no control groups", "err", err)
+	}
+	n.onClose("control groups", groups.Close)
+	box, report, err := sandbox.Probe(ctx, sandbox.Options{Dir: dir, Groups: groups})
+	if err != nil {
+		return nil, err
+	}
+	n.onClose("sandbox", box.Close)
+	n.report = &report
+	if report.Tier == sandbox.TierD {
+		n.log.Warn("no sandbox on this machine: actions are not run; see buildmesh doctor")
+		return nil, nil
+	}
+	return box, nil
+}
+
+// openStage opens the cache of staged input trees, on the file system of the store.
+func (n *Node) openStage(m *machine, box *sandbox.Box, dir string) error {
+	o := stage.Options{MaxBytes: int64(n.config.Exec.StageSize), OnIncident: func(i stage.Incident) {
+		n.log.Error("a staged file changed on disk; its layer was set aside", "layer", i.Layer, "path", i.Path, "digest", i.Want.String())
+	}}
+	if uid, gid, need := box.Owner(); need {
+		o.Owner = &stage.Owner{UID: uid, GID: gid}
+	}
+	cache, err := stage.Open(filepath.Join(dir, "stage"), stageBlobs{n.store}, o)
+	if err != nil {
+		return err
+	}
+	m.stage = cache
+	n.onClose("stage", cache.Close)
+	return nil
+}
+
+// offer is what this machine offers to actions.
+func (n *Node) offer(fingerprint string) platform.Offer {
+	o := platform.Machine()
+	if cores := n.config.Exec.Cores; cores > 0 {
+		o.Cores = float64(cores)
+	}
+	if memory := int64(n.config.Exec.Memory); memory > 0 {
+		o.MemoryBytes = memory
+	} else {
+		o.MemoryBytes = o.MemoryBytes / 5 * 4
+	}
+	o.Fingerprint, o.Pools = fingerprint, []string{"default"}
+	o.UserIDs, o.WholeRoot, o.Network = true, true, n.config.Exec.Network
+	return o
+}
+
+// runOptions are the limits of one action.
+func (n *Node) runOptions(m *machine, dir string) run.Options {
+	e := n.config.Exec
+	return run.Options{
+		Dir: filepath.Join(dir, "run"), Worker: n.config.Node.Name, Network: e.Network,
+		Timeout: e.DefaultTimeout, Memory: m.offer.MemoryBytes, MaxMemory: m.offer.MemoryBytes,
+		Disk: int64(e.MaxDisk), Output: int64(e.MaxOutput), Processes: e.MaxPids,
+	}
+}
+
+// newFlights makes the table of executions.
+func (n *Node) newFlights(m *machine, executor flight.Executor) *flight.Table {
+	return flight.New(flight.Options{
+		Blobs: n.store, Executor: countedExecutor{executor, m.counts}, Slots: countedSlots{m.slots, m.counts}, Streams: n.logs,
+		Results: flightResults{n.results, actioncache.Root(m.fingerprint.Sum), m.counts},
+		Match:   func(r platform.Request) error { return r.Match(m.offer) },
+		Status:  reapi.Status, Limits: action.Limits{MaxTimeout: n.config.Exec.MaxTimeout},
+		WholeRootInstances: instances(n.config.Exec.RootInstances), Worker: n.config.Node.Name,
+	})
+}
+
+// instances splits a list of names; empty ones are left out.
+func instances(list string) []string {
+	return slices.DeleteFunc(strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }),
+		func(s string) bool { return s == "" })
+}
+
+// features is what of the endpoint's capabilities depends on this node.
+func (n *Node) features() reapi.Features {
+	f := reapi.Features{AbsoluteSymlinks: true}
+	if n.machine != nil {
+		f.Execution, f.MinPriority, f.MaxPriority = true, math.MinInt32, math.MaxInt32
+		f.NodeProperties = []string{"mtime", "unix_mode"}
+	}
+	return f
+}
+
+// status adds the machine's part to a status.
+func (m *machine) status(s *controlv1.StatusResponse) {
+	s.Sandbox.Fingerprint = m.fingerprint.String()
+	slots := m.slots.Stat()
+	s.Slots = &controlv1.Slots{
+		Cores: slots.Cores, CoresBusy: slots.Cores - slots.FreeCores,
+		MemoryBytes: slots.MemoryBytes, MemoryBusyBytes: slots.MemoryBytes - slots.FreeMemoryBytes,
+		Running: int64(slots.Running), Queued: int64(slots.Waiting),
+	}
+	s.Actions = m.counts.status()
+	for _, f := range m.flights.List() {
+		state := f.State()
+		if state.Done() {
+			continue
+		}
+		meta := f.Request().Meta
+		s.Flights = append(s.Flights, &controlv1.Flight{
+			Name: f.Name(), Stage: stageWord(state.Stage), Mnemonic: meta.Mnemonic, Target: meta.Target,
+			Age: durationpb.New(time.Since(f.Created())),
+		})
+	}
+	slices.SortStableFunc(s.Flights, func(a, b *controlv1.Flight) int {
+		return int(b.Age.AsDuration()/time.Millisecond) - int(a.Age.AsDuration()/time.Millisecond)
+	})
+}
+
+// stageWord is an execution stage in a person's words.
+func stageWord(s repb.ExecutionStage_Value) string {
+	switch s {
+	case repb.ExecutionStage_CACHE_CHECK:
+		return "looking up"
+	case repb.ExecutionStage_QUEUED:
+		return "queued"
+	case repb.ExecutionStage_EXECUTING:
+		return "running"
+	default:
+		return strings.ToLower(s.String())
+	}
+}

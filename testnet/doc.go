@@ -1,0 +1,10 @@
+// Package testnet holds the rooms in which buildmesh is tried as a whole; it has no code of its own.
+//
+// Rooms: conformance (claims about any Remote Execution server, checked over gRPC alone), wrong (an
+// in-memory server that is right until told otherwise, for trying the claims on), clients (real
+// build tools), bench (measurements beside other servers).
+//
+// Promise: nothing under testnet is imported by production code.
+//
+// Start reading at conformance/doc.go.
+package testnet

@@ -1,0 +1,32 @@
+package wrong
+
+// Defects of the Remote Asset API.
+const (
+	FetchNoURIIsNotFound   Defect = "fetching without a URI is NOT_FOUND"
+	PushNoURIAccepted      Defect = "pushing without a URI is accepted"
+	QualifierIgnored       Defect = "unknown qualifiers are ignored"
+	QualifierUnnamed       Defect = "an unknown qualifier is refused without its name"
+	QualifiersOrdered      Defect = "qualifiers in another order name another asset"
+	UnknownAssetIsEmpty    Defect = "an unknown asset is fetched as the empty blob"
+	PushFirstURIOnly       Defect = "only the first URI of a push is kept"
+	DirectoriesAreBlobs    Defect = "a pushed directory is fetched as a blob"
+	PushKept               Defect = "a push does not replace an older one"
+	ExpiryIgnored          Defect = "expire_at is ignored"
+	OldestIgnored          Defect = "oldest_content_accepted is ignored"
+	ReferencesRefused      Defect = "a push with references is refused"
+	AssetFunctionUnsaid    Defect = "the response of a fetch does not say its digest function"
+	FetchFirstURIOnly      Defect = "only the first URI of a fetch is tried"
+	ChecksumIgnored        Defect = "checksum.sri is not compared"
+	UpstreamIsOurError     Defect = "failures upstream are the call's status"
+	TransientWithoutRetry  Defect = "a busy server says UNAVAILABLE without RetryInfo"
+	LogWriteNameGuessable  Defect = "the secret of a log stream is the same each time"
+	LogOffsetIgnored       Defect = "log streams are read from the start"
+	LogNotTailed           Defect = "a read of an unfinished log stream ends with what is there"
+	LogEndsWithCall        Defect = "a log stream is finalised when its first write ends"
+	LogWriteNameReadable   Defect = "the write name of a log stream can be read"
+	LogPublicNameWritable  Defect = "the public name of a log stream can be written"
+	LogFinalAppendable     Defect = "a finalised log stream can be appended to"
+	LogUnknownIsEmpty      Defect = "an unknown log stream reads as no bytes"
+	StdoutStreamUnreadable Defect = "the metadata names a stream of stdout that does not exist"
+	StdoutStreamAtTheEnd   Defect = "the stream of stdout is silent until the command has ended"
+)
