@@ -1,6 +1,7 @@
 // Package mesh is the room of people and their machines. It holds no code itself.
 //
-//	peer  who a node is: its Ed25519 key and the peer id made from it
+//	peer    who a node is: its Ed25519 key and the peer id made from it
+//	roster  who belongs to the mesh, and how each is
 //
 // What the room does not do: it knows no blobs and no actions.
 //
