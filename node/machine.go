@@ -53,7 +53,7 @@ func (n *Node) openMachine(ctx context.Context) error {
 		return err
 	}
 	m.fingerprint, err = fingerprint.Compute(ctx, fingerprint.Options{
-		Etc: filepath.Join(dir, "etc"), ISA: platform.Machine().ISA, Cache: filepath.Join(n.config.Dir.Cache, "fingerprint"),
+		Etc: shownEtc(dir), ISA: platform.Machine().ISA, Cache: filepath.Join(n.config.Dir.Cache, "fingerprint"),
 	})
 	if err != nil {
 		return err
@@ -72,6 +72,15 @@ func (n *Node) openMachine(ctx context.Context) error {
 	n.onClose("flights", func() error { m.flights.Close(); return nil })
 	n.machine = m
 	return nil
+}
+
+// shownEtc is the copy of /etc that the sandbox shows, where it shows one.
+func shownEtc(dir string) string {
+	etc := filepath.Join(dir, "etc")
+	if _, err := os.Stat(etc); err != nil {
+		return ""
+	}
+	return etc
 }
 
 // openBox finds the sandbox; nil when there is none.

@@ -40,6 +40,16 @@ func (s *started) action(t *testing.T, script string) digest.Digest {
 	return store(&repb.Action{CommandDigest: command.Proto(), InputRootDigest: root.Proto()})
 }
 
+// executed runs an action and gives the answer, which may come with the very first operation.
+func (s *started) executed(t *testing.T, action digest.Digest) *repb.ExecuteResponse {
+	t.Helper()
+	stream, err := repb.NewExecutionClient(s.conn).Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: action.Proto()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response(t, stream)
+}
+
 // opened starts an execution and gives its stream after the first operation.
 func (s *started) opened(t *testing.T, action digest.Digest) repb.Execution_ExecuteClient {
 	t.Helper()
@@ -87,7 +97,7 @@ func TestExecute(t *testing.T) {
 	if _, err := n.result(t, action); status.Code(err) != codes.NotFound {
 		t.Fatalf("before: %v", err)
 	}
-	first := response(t, n.opened(t, action))
+	first := n.executed(t, action)
 	if first.CachedResult || first.Status.GetCode() != 0 || first.Result.GetExitCode() != 0 || len(first.Result.OutputFiles) != 1 {
 		t.Fatalf("first execution: %v", first)
 	}
@@ -97,10 +107,10 @@ func TestExecute(t *testing.T) {
 	if first.Result.ExecutionMetadata.Worker != n.config.Node.Name {
 		t.Errorf("ran by %q", first.Result.ExecutionMetadata.Worker)
 	}
-	if again := response(t, n.opened(t, action)); !again.CachedResult {
-		t.Error("the second execution was no hit")
+	if again := n.executed(t, action); !again.CachedResult {
+		t.Errorf("the second execution was no hit: %v", again)
 	}
-	failing := response(t, n.opened(t, n.action(t, "exit 3")))
+	failing := n.executed(t, n.action(t, "exit 3"))
 	if failing.Result.GetExitCode() != 3 {
 		t.Errorf("failing action: %v", failing)
 	}

@@ -45,6 +45,12 @@ type body interface {
 	End() (ending, error)
 }
 
+// endPause and endTries bound how long a killed run may take to be gone: ten seconds, after which it is a fault.
+const (
+	endPause = time.Millisecond
+	endTries = 10000
+)
+
 // ending is what a body knows of a run that has ended.
 type ending struct {
 	exitCode int

@@ -13,12 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endPause and endTries bound how long a killed run may take to be gone: ten seconds, after which it is a fault.
-const (
-	endPause = time.Millisecond
-	endTries = 10000
-)
-
 // processGroup is the body of a run whose processes are told by their group. What leaves the group by a session of its own
 // (setsid) is not found again: one reason why this is for the owner's own actions only.
 type processGroup struct{ cmd *exec.Cmd }
