@@ -2,6 +2,7 @@
 //
 //	peer    who a node is: its Ed25519 key and the peer id made from it
 //	roster  who belongs to the mesh, and how each is
+//	trust   who may belong: certificates, charters, invites, and the verdicts on them
 //
 // What the room does not do: it knows no blobs and no actions.
 //

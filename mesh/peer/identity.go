@@ -29,11 +29,44 @@ func Load(dir string) (*Identity, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return id, err
 	}
-	if err := create(dir, path); err != nil {
+	if err := create(path); err != nil {
 		return nil, fmt.Errorf("make identity %s: %w", path, err)
 	}
 	return read(path)
 }
+
+// LoadFile reads a key file, which group and others must not be able to read. Errors wrap fs.ErrNotExist
+// when there is none.
+func LoadFile(path string) (*Identity, error) { return read(path) }
+
+// Generate makes an identity that is in memory only.
+func Generate() (*Identity, error) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make identity: %w", err)
+	}
+	return &Identity{private: private}, nil
+}
+
+// FromSeed is the identity of a seed (RFC 8032).
+func FromSeed(seed [ed25519.SeedSize]byte) *Identity {
+	return &Identity{private: ed25519.NewKeyFromSeed(seed[:])}
+}
+
+// Save writes the key to a new file that only its owner can read. Errors wrap fs.ErrExist when there is
+// a file already; it stays as it is.
+func (i *Identity) Save(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("write key %s: %w", path, fs.ErrExist)
+	}
+	if err := save(i.private, path); err != nil {
+		return fmt.Errorf("write key %s: %w", path, err)
+	}
+	return nil
+}
+
+// Private is the private half, for a TLS stack that must sign by itself.
+func (i *Identity) Private() ed25519.PrivateKey { return i.private }
 
 // ID is the public half.
 func (i *Identity) ID() ID { return ID(i.private.Public().(ed25519.PublicKey)) }
@@ -69,18 +102,25 @@ func read(path string) (*Identity, error) {
 	return &Identity{private: private}, nil
 }
 
-// create writes a new key file in full before it gets its name. When another process was first, its
-// file stays.
-func create(dir, path string) error {
-	_, private, err := ed25519.GenerateKey(rand.Reader)
+// create makes a new key file. When another process was first, its file stays.
+func create(path string) error {
+	id, err := Generate()
 	if err != nil {
 		return err
 	}
+	if err := save(id.private, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// save writes a key file in full before it gets its name.
+func save(private ed25519.PrivateKey, path string) error {
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(dir, File+".*") // mode 0600
+	temp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -93,8 +133,26 @@ func create(dir, path string) error {
 		return err
 	}
 	// A link, unlike a rename, never replaces a key that is already there.
-	if err := os.Link(temp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	err = os.Link(temp.Name(), path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return nil
+	return copyNew(temp.Name(), path) // a file system without links, as on a memory stick
+}
+
+// copyNew copies a file to a path nothing has yet.
+func copyNew(from, path string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = to.Write(data)
+	if err == nil {
+		err = to.Sync()
+	}
+	return errors.Join(err, to.Close())
 }
