@@ -184,11 +184,12 @@ type execution struct {
 	observer flight.Observer
 	meta     *repb.ExecutedActionMetadata
 
-	tree    *tree.Tree
-	root    *stage.Root
-	scratch []string // directories of its tries
-	retries int32
-	memory  int64 // limit of the last try
+	tree               *tree.Tree
+	root               *stage.Root
+	scratch            []string // directories of its tries
+	retries            int32
+	readOnly, writable []string // what of the input root the client protects, and what below that not
+	memory             int64    // limit of the last try
 }
 
 func (e *execution) run(ctx context.Context) (*flight.Outcome, error) {
@@ -198,6 +199,10 @@ func (e *execution) run(ctx context.Context) (*flight.Outcome, error) {
 		return nil, err
 	}
 	e.meta.InputFetchCompletedTimestamp = timestamppb.Now()
+	var err error
+	if e.readOnly, e.writable, err = protected(e.tree, e.action.WholeRoot); err != nil {
+		return nil, err
+	}
 	result, err := e.attempt(ctx)
 	if err != nil {
 		return nil, err
@@ -271,7 +276,7 @@ func (e *execution) spec(scratch string) sandbox.Spec {
 	s := sandbox.Spec{
 		Lowers: e.root.Lowers, Scratch: scratch, WholeRoot: a.WholeRoot,
 		WorkingDirectory: a.WorkingDirectory, Directories: collect.Parents(a), Arguments: a.Arguments, Env: a.Env,
-		UID: -1, GID: -1, Network: a.Platform.Network && o.Network, Cores: a.Platform.Cores,
+		ReadOnly: e.readOnly, Writable: e.writable, UID: -1, GID: -1, Network: a.Platform.Network && o.Network, Cores: a.Platform.Cores,
 		Limits: sandbox.Limits{Wall: e.timeout(), Memory: e.memory, Disk: o.Disk, Output: o.Output, Pids: o.Processes},
 	}
 	if a.WholeRoot {

@@ -140,6 +140,9 @@ func (b *Box) setup(spec *Spec, place *scratch) *initproc.Setup {
 	for _, path := range spec.ReadOnly {
 		s.ReadOnly = append(s.ReadOnly, spec.inside(path))
 	}
+	for _, path := range spec.Writable {
+		s.Writable = append(s.Writable, spec.inside(path))
+	}
 	if b.grouped() {
 		return s
 	}

@@ -41,8 +41,12 @@ func bubbleArguments(t hostTools, base string, spec *Spec, upper string) []strin
 		args = append(args, "--ro-bind", r.Source, r.Target)
 	}
 	args = append(args, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/home", "--bind", upper, inputRoot)
-	for _, path := range spec.ReadOnly {
-		args = append(args, "--ro-bind", upper+"/"+path, spec.inside(path))
+	for _, p := range spec.protections() {
+		bind := "--ro-bind"
+		if p.Writable {
+			bind = "--bind"
+		}
+		args = append(args, bind, upper+"/"+p.Path, spec.inside(p.Path))
 	}
 	return append(args, "--remount-ro", "/", "--setenv", "GOMAXPROCS", "1", "--setenv", "GOGC", "off",
 		"--", "/proc/self/fd/"+strconv.Itoa(bubbleInit))

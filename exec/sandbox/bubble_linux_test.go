@@ -47,10 +47,10 @@ func TestBubblewrap(t *testing.T) {
 }
 
 func TestBubbleArguments(t *testing.T) {
-	spec := Spec{UID: -1, GID: 5, ReadOnly: []string{"sources"}}
+	spec := Spec{UID: -1, GID: 5, ReadOnly: []string{"sources"}, Writable: []string{"sources/out"}}
 	tools := findTools(nil)
 	args := strings.Join(bubbleArguments(tools, "/state", &spec, "/state/run/upper"), " ")
-	for _, want := range []string{"--unshare-net", "--uid 1000 --gid 5", "--bind /state/run/upper /build", "--ro-bind /state/run/upper/sources /build/sources", "--as-pid-1"} {
+	for _, want := range []string{"--unshare-net", "--uid 1000 --gid 5", "--bind /state/run/upper /build", "--ro-bind /state/run/upper/sources /build/sources --bind /state/run/upper/sources/out /build/sources/out", "--as-pid-1"} {
 		if !strings.Contains(args, want) {
 			t.Errorf("no %q in %s", want, args)
 		}

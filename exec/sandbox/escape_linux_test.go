@@ -194,6 +194,29 @@ func TestWholeRoot(t *testing.T) {
 	}
 }
 
+// TestReadOnlyRoot proves that the whole root can be kept from the action, but for what is the sandbox's and what the
+// client leaves open, and that what is made below is captured.
+func TestReadOnlyRoot(t *testing.T) {
+	s := newStand(t)
+	spec := s.whole(s.shell(`echo x >/made || chmod 777 /input.txt || mv /input.txt /other || touch /bin/new || rm /bin/id || exit 7`))
+	spec.UID, spec.GID, spec.ReadOnly = 0, 0, []string{"."}
+	if r := s.run(spec); r.ExitCode != 7 {
+		t.Errorf("%+v %s", r, read(t, r.StderrPath))
+	}
+	spec = s.whole(s.shell(`set -e; echo x >/tmp/x; echo x >/dev/shm/x; echo x >made; echo x >/install/made; ! echo x >/project/made; ! touch /proc/version`))
+	spec.WorkingDirectory, spec.Directories = "project/element", []string{"install"}
+	spec.UID, spec.GID, spec.ReadOnly, spec.Writable = 0, 0, []string{"."}, []string{"install", "project/element"}
+	r := s.run(spec)
+	if r.ExitCode != 0 {
+		t.Fatalf("%+v %s", r, read(t, r.StderrPath))
+	}
+	for _, name := range []string{"project/element/made", "install/made"} {
+		if got := read(t, filepath.Join(r.Upper, name)); got != "x\n" {
+			t.Errorf("%s holds %q", name, got)
+		}
+	}
+}
+
 // whole makes a root of the input layer and the few tools the tests use, and asks for it as the whole root.
 func (s *stand) whole(spec Spec) Spec {
 	s.t.Helper()

@@ -74,6 +74,7 @@ type Spec struct {
 	WorkingDirectory string   // relative to the input root, clean, "" for the root; made if missing
 	Directories      []string // relative to the input root, made if missing before the action starts (parents of outputs)
 	ReadOnly         []string // files and directories relative to the input root that the action must not change (tiers A, B)
+	Writable         []string // directories below those, at any depth, that it may write to after all
 	Arguments        []string // argv; a bare argv[0] is searched in PATH of Env, inside the sandbox
 	Env              []string // K=V, in this order; TZ, LANG and HOME are added if absent and not WholeRoot
 	UID, GID         int      // inside; 0 is root inside, without any capability. Negative: the default, 1000

@@ -62,12 +62,24 @@ func TestReadOnlySubtree(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(s.lower, "sources", "deep"), 0o777); err != nil {
 		t.Fatal(err)
 	}
+	if uid, gid, need := s.box.Owner(); need {
+		for _, d := range []string{"sources", "sources/deep"} {
+			if err := os.Chown(filepath.Join(s.lower, d), uid, gid); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	spec := s.shell(`echo x > sources/new || echo x > sources/deep/new || rm -rf sources || mv sources other || echo x > input.txt ||
 		chmod 777 input.txt || { echo x > allowed; exit 7; }`)
 	spec.ReadOnly = []string{"sources", "input.txt"}
 	spec.UID, spec.GID = 0, 0
 	if r := s.run(spec); r.ExitCode != 7 {
 		t.Errorf("%+v %s", r, read(t, r.StderrPath))
+	}
+	spec = s.shell(`echo x > sources/deep/new && rm sources/deep/new && ! echo x > sources/new && ! rm -rf sources/deep && exit 7`)
+	spec.ReadOnly, spec.Writable = []string{"sources"}, []string{"sources/deep"}
+	if r := s.run(spec); r.ExitCode != 7 {
+		t.Errorf("a directory that may be written after all: %+v %s", r, read(t, r.StderrPath))
 	}
 	spec = s.shell("true")
 	spec.ReadOnly = []string{"missing"}
@@ -77,5 +89,9 @@ func TestReadOnlySubtree(t *testing.T) {
 	spec.ReadOnly = []string{"../outside"}
 	if _, err := s.box.Run(context.Background(), spec); !errors.Is(err, ErrSpec) {
 		t.Errorf("outside of the root: %v", err)
+	}
+	spec.ReadOnly, spec.Writable = nil, []string{"../outside"}
+	if _, err := s.box.Run(context.Background(), spec); !errors.Is(err, ErrSpec) {
+		t.Errorf("writable outside of the root: %v", err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/buildmesh/buildmesh/exec/sandbox/initproc"
 )
 
 // check rejects what would be misunderstood later on.
@@ -20,7 +22,7 @@ func (s *Spec) check() error {
 			return fmt.Errorf("%w: input layer %q is not absolute", ErrSpec, l)
 		}
 	}
-	for _, d := range slices.Concat([]string{s.WorkingDirectory}, s.Directories, s.ReadOnly) {
+	for _, d := range slices.Concat([]string{s.WorkingDirectory}, s.Directories, s.ReadOnly, s.Writable) {
 		if d != "" && !filepath.IsLocal(d) {
 			return fmt.Errorf("%w: directory %q is outside the input root", ErrSpec, d)
 		}
@@ -31,6 +33,11 @@ func (s *Spec) check() error {
 		}
 	}
 	return nil
+}
+
+// protections joins ReadOnly and Writable, parents first.
+func (s *Spec) protections() []initproc.Protection {
+	return initproc.Protections(s.ReadOnly, s.Writable)
 }
 
 // environment gives the action's own environment and, beside host tools, the few variables without which results depend

@@ -185,46 +185,33 @@ func TestLayersAreShared(t *testing.T) {
 	}
 }
 
-// The same directory at two paths, and one with another read-only parent, are different layers.
+// The same directory at two paths is two layers; a property that the sandbox keeps makes no third one.
 func TestLayerIdentity(t *testing.T) {
 	b := newFakeBlobs(t)
 	c := open(t, t.TempDir(), b, Options{})
 	nodes := map[string]node{}
-	ro := &repb.NodeProperties{Properties: []*repb.NodeProperty{{Name: subtreeReadOnly, Value: "true"}}}
-	nodes["frozen"] = node{dir: true, props: ro}
 	for i := range minCut {
-		for _, d := range []string{"a/big/", "b/big/", "frozen/big/"} {
+		for _, d := range []string{"a/big/", "b/big/"} {
 			nodes[fmt.Sprint(d, i)] = node{content: fmt.Sprint(i)}
 		}
 	}
 	r := stageTree(t, c, b.tree(t, nodes))
 	defer r.Release()
-	if len(r.Lowers) != 4 {
-		t.Errorf("%d layers, want 4", len(r.Lowers))
+	if len(r.Lowers) != 3 {
+		t.Errorf("%d layers, want 3", len(r.Lowers))
 	}
-	got := merged(t, r.Lowers)
-	for p, mode := range map[string]string{"a/big": "drwxr-xr-x", "b/big": "drwxr-xr-x", "frozen": "dr-xr-xr-x", "frozen/big": "dr-xr-xr-x"} {
-		if !strings.HasPrefix(got[p], mode) {
-			t.Errorf("%s is %q, want %s", p, got[p], mode)
+	nodes["b"] = node{dir: true, props: &repb.NodeProperties{Properties: []*repb.NodeProperty{{Name: "SubtreeReadOnly", Value: "true"}}}}
+	built := c.Stat().Built
+	frozen := stageTree(t, c, b.tree(t, nodes))
+	defer frozen.Release()
+	if n := c.Stat().Built - built; n != 1 {
+		t.Errorf("protecting a directory built %d layers, want that of the root alone", n)
+	}
+	got := merged(t, frozen.Lowers)
+	for _, p := range []string{"a/big", "b", "b/big"} {
+		if !strings.HasPrefix(got[p], "drwxr-xr-x") {
+			t.Errorf("%s is %q", p, got[p])
 		}
-	}
-}
-
-// The same subtree at the same path is another layer below a read-only directory.
-func TestReadOnlyIsPartOfIdentity(t *testing.T) {
-	b := newFakeBlobs(t)
-	c := open(t, t.TempDir(), b, Options{})
-	nodes := map[string]node{}
-	for i := range minCut {
-		nodes[fmt.Sprint("top/big/", i)] = node{content: fmt.Sprint(i)}
-	}
-	for _, mode := range []string{"drwxr-xr-x", "dr-xr-xr-x"} {
-		r := stageTree(t, c, b.tree(t, nodes))
-		if got := merged(t, r.Lowers)["top/big"]; !strings.HasPrefix(got, mode) {
-			t.Errorf("big is %q, want %s", got, mode)
-		}
-		r.Release()
-		nodes["top"] = node{dir: true, props: &repb.NodeProperties{Properties: []*repb.NodeProperty{{Name: subtreeReadOnly, Value: "true"}}}}
 	}
 }
 

@@ -22,7 +22,8 @@
 //   - Every blob that is missing for any layer of a root is in one *tree.MissingError.
 //   - No symbolic link is followed while building: links are made last, beneath directories made before.
 //   - Every file, directory and link has mtime ModTime unless its node properties say otherwise; files
-//     are 0444 or 0555, directories 0755 (0555 inside SubtreeReadOnly); special bits never appear.
+//     are 0444 or 0555, directories 0755; special bits never appear. What a directory's SubtreeReadOnly
+//     asks is kept by the sandbox, so that both kinds of use share layers.
 //   - All methods are safe for concurrent use. Close waits for everything the Cache started.
 //
 // Files may be hardlinks into the blob store. Their shared inode is given ModTime and the configured

@@ -36,23 +36,23 @@ type linkEntry struct {
 // entriesOf lists what belongs to the layer of cut c.
 func entriesOf(t *tree.Tree, c *cut) *entries {
 	e := &entries{}
-	e.addDir(".", nil, c.readOnly)
+	e.addDir(".")
 	parent := ""
 	for _, name := range splitPath(c.path) {
 		if parent != "" {
-			e.addDir(parent, nil, false)
+			e.addDir(parent)
 		}
 		parent = path.Join(parent, name)
 	}
-	visit(t, c, func(rel string, dir *tree.Directory, readOnly bool) {
+	visit(t, c, func(rel string, dir *tree.Directory) {
 		at := path.Join(c.path, rel)
 		var d *dirEntry
 		if at == "" {
 			d = e.dirs[0]
 		} else {
-			d = e.addDir(at, nil, readOnly)
+			d = e.addDir(at)
 		}
-		d.mode, d.mtime = dirAttributes(dir, readOnly)
+		d.mode, d.mtime = dirAttributes(dir)
 		d.files = dir.Files
 		for i := range dir.Files {
 			e.nodes++
@@ -72,11 +72,8 @@ func entriesOf(t *tree.Tree, c *cut) *entries {
 	return e
 }
 
-func (e *entries) addDir(p string, files []tree.File, readOnly bool) *dirEntry {
-	d := &dirEntry{path: p, mode: 0o755, mtime: ModTime, files: files}
-	if readOnly {
-		d.mode = 0o555
-	}
+func (e *entries) addDir(p string) *dirEntry {
+	d := &dirEntry{path: p, mode: 0o755, mtime: ModTime}
 	e.dirs = append(e.dirs, d)
 	e.nodes++
 	e.bytes += blockSize
@@ -85,7 +82,7 @@ func (e *entries) addDir(p string, files []tree.File, readOnly bool) *dirEntry {
 
 // appendFiles adds the digests of the files of cut c that seen does not hold yet.
 func appendFiles(ds []digest.Digest, seen map[digest.Digest]bool, t *tree.Tree, c *cut) []digest.Digest {
-	visit(t, c, func(_ string, dir *tree.Directory, _ bool) {
+	visit(t, c, func(_ string, dir *tree.Directory) {
 		for i := range dir.Files {
 			if d := dir.Files[i].Digest; !seen[d] {
 				seen[d] = true
@@ -98,41 +95,27 @@ func appendFiles(ds []digest.Digest, seen map[digest.Digest]bool, t *tree.Tree, 
 
 // visit calls f for each directory of the layer of cut c, parents first, with its path relative to
 // c.path ("" for the first).
-func visit(t *tree.Tree, c *cut, f func(rel string, dir *tree.Directory, readOnly bool)) {
+func visit(t *tree.Tree, c *cut, f func(rel string, dir *tree.Directory)) {
 	excluded := make(map[string]bool, len(c.excluded))
 	for _, e := range c.excluded {
 		excluded[e] = true
 	}
-	var walk func(rel string, d digest.Digest, readOnly bool)
-	walk = func(rel string, d digest.Digest, readOnly bool) {
+	var walk func(rel string, d digest.Digest)
+	walk = func(rel string, d digest.Digest) {
 		dir := t.Directory(d)
-		readOnly = readOnly || isReadOnly(dir)
-		f(rel, dir, readOnly)
+		f(rel, dir)
 		for i := range dir.Directories {
 			sub := &dir.Directories[i]
 			if p := path.Join(rel, sub.Name); !excluded[p] {
-				walk(p, sub.Digest, readOnly)
+				walk(p, sub.Digest)
 			}
 		}
 	}
-	walk("", c.digest, c.readOnly)
-}
-
-// isReadOnly tells whether dir asks that its subtree cannot be written.
-func isReadOnly(dir *tree.Directory) bool {
-	if dir.Properties == nil {
-		return false
-	}
-	for _, p := range dir.Properties.Properties {
-		if p.Name == subtreeReadOnly && p.Value == "true" {
-			return true
-		}
-	}
-	return false
+	walk("", c.digest)
 }
 
 // dirAttributes are the mode and time of a directory. Its owner can always list and enter it.
-func dirAttributes(dir *tree.Directory, readOnly bool) (fs.FileMode, time.Time) {
+func dirAttributes(dir *tree.Directory) (fs.FileMode, time.Time) {
 	mode, mtime := fs.FileMode(0o755), ModTime
 	if p := dir.Properties; p != nil {
 		if p.UnixMode != nil {
@@ -141,9 +124,6 @@ func dirAttributes(dir *tree.Directory, readOnly bool) (fs.FileMode, time.Time) 
 		if p.Mtime != nil {
 			mtime = p.Mtime.AsTime()
 		}
-	}
-	if readOnly {
-		mode &^= 0o222
 	}
 	return mode, mtime
 }

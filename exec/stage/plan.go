@@ -19,15 +19,11 @@ const (
 	maxLayers = 48
 )
 
-// subtreeReadOnly is the directory property that asks for a read-only subtree (BuildStream).
-const subtreeReadOnly = "SubtreeReadOnly"
-
 // cut is one layer of a plan: the directory at path, without the subtrees that are layers themselves.
 type cut struct {
 	name     string // of the layer's directory
 	path     string // relative to the input root, "" for the root
 	digest   digest.Digest
-	readOnly bool     // inherited from a directory above
 	excluded []string // paths of the subtrees cut off, relative to path, sorted
 }
 
@@ -55,7 +51,7 @@ func planOf(t *tree.Tree, rootDigest digest.Digest, salt []byte) *plan {
 		p.residual, p.hasCut = map[digest.Digest]int{}, map[digest.Digest]bool{}
 		p.cuts = p.cuts[:0]
 		p.measure(rootDigest)
-		p.collect("", rootDigest, false, true)
+		p.collect("", rootDigest, true)
 		if len(p.cuts) <= maxLayers {
 			return &plan{cuts: slices.Clone(p.cuts)}
 		}
@@ -84,14 +80,12 @@ func (p *planner) measure(d digest.Digest) int {
 
 // collect appends the layers of the subtree at dirPath, parents first, and returns the paths that its
 // parent's layer must leave out.
-func (p *planner) collect(dirPath string, d digest.Digest, readOnly, isRoot bool) []string {
+func (p *planner) collect(dirPath string, d digest.Digest, isRoot bool) []string {
 	dir := p.tree.Directory(d)
 	own := isRoot || p.residual[d] == 0
-	inherited := readOnly
-	readOnly = readOnly || isReadOnly(dir)
 	at := len(p.cuts)
 	if own {
-		p.cuts = append(p.cuts, cut{path: dirPath, digest: d, readOnly: inherited})
+		p.cuts = append(p.cuts, cut{path: dirPath, digest: d})
 	}
 	var excluded []string
 	for i := range dir.Directories {
@@ -99,7 +93,7 @@ func (p *planner) collect(dirPath string, d digest.Digest, readOnly, isRoot bool
 		if !p.hasCut[sub.Digest] {
 			continue
 		}
-		excluded = append(excluded, p.collect(path.Join(dirPath, sub.Name), sub.Digest, readOnly, false)...)
+		excluded = append(excluded, p.collect(path.Join(dirPath, sub.Name), sub.Digest, false)...)
 	}
 	if !own {
 		return excluded
@@ -127,9 +121,6 @@ func (p *planner) nameOf(c *cut) string {
 	field(p.salt)
 	field([]byte(c.path))
 	field([]byte(c.digest.Function().String() + " " + c.digest.String()))
-	if c.readOnly {
-		field([]byte("ro"))
-	}
 	for _, e := range c.excluded {
 		field([]byte(e))
 	}

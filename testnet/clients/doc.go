@@ -3,7 +3,7 @@
 // Nouns: Kit (what the script `install` put on this machine), Place (a root filesystem in which a node and
 // its client run together: the machine's own, or the kit's Debian testing root), Node (a running buildmesh
 // process), Bazel (one installed version, with what it needs to build offline), Build (what one call of
-// Bazel said).
+// Bazel said); BuildStream, Client (it with caches of its own) and Streamed likewise.
 //
 // A client and its node share a Place because a bare Bazel action uses the compilers of the machine it runs
 // on: the toolchain that Bazel looked at has to be the one that the node's sandbox shows.

@@ -152,6 +152,9 @@ func (n *Node) end(signal syscall.Signal) {
 	n.cmd = nil
 }
 
+// Address is the endpoint as host:port.
+func (n *Node) Address() string { return strings.TrimPrefix(n.Endpoint, "grpc://") }
+
 // PID is the node's process id.
 func (n *Node) PID() int { return n.cmd.Process.Pid }
 

@@ -102,12 +102,20 @@ func (t *tape) attach(register uint8, target string) {
 	t.call(unix.SYS_CLOSE).from(register)
 }
 
-// readOnly makes what is at path a read-only mount, with all that is mounted below.
-func (t *tape) readOnly(path string) {
+// protect makes what is at a path a mount of its own, with all that is mounted below, and gives that mount the
+// protection. The root is a mount already, and what is mounted below it keeps its own.
+func (t *tape) protect(p Protection) {
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	t.call(unix.SYS_OPEN_TREE, here, t.str(path), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).into(1)
+	if p.Writable {
+		attr = &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	}
+	if p.Path == "/" {
+		t.call(unix.SYS_MOUNT_SETATTR, here, t.str("/"), 0, address(t, attr), unsafe.Sizeof(*attr))
+		return
+	}
+	t.call(unix.SYS_OPEN_TREE, here, t.str(p.Path), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).into(1)
 	t.call(unix.SYS_MOUNT_SETATTR, 0, t.str(""), unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, address(t, attr), unsafe.Sizeof(*attr)).from(1)
-	t.attach(1, path)
+	t.attach(1, p.Path)
 }
 
 // program prepares the start of the action: where to look for it, its arguments and environment.

@@ -54,11 +54,11 @@ type Setup struct {
 	Work        string
 	Stdout      string
 	Stderr      string
-	Writable    []string // Confined: trees that may be written
+	Writable    []string // trees that may be written; Namespaces: below ReadOnly ones, after all
 	Readable    []string // Confined: trees that may be read and executed
 	Directory   string
 	Directories []string // made, with parents, below the root before the action starts
-	ReadOnly    []string // below the root, made read-only before the action starts; Namespaces
+	ReadOnly    []string // "/" or below it, made read-only before the action starts; Namespaces
 	Arguments   []string
 	Env         []string
 	Processes   int64 // RLIMIT_NPROC, 0 = unlimited

@@ -150,7 +150,7 @@ func (s *Setup) special(t *tape) {
 	if s.UID == 0 || s.GID == 0 { // for all others the files' modes are enough
 		for _, path := range protectedProc {
 			if unix.Access(path, unix.F_OK) == nil {
-				t.readOnly(path)
+				t.protect(Protection{Path: path})
 			}
 		}
 	}
@@ -205,9 +205,9 @@ func (s *Setup) directories(t *tape) {
 			t.call(unix.SYS_MKDIRAT, here, t.str(d[:i]), 0o755).allowing(unix.EEXIST)
 		}
 	}
-	for _, path := range s.ReadOnly {
-		t.at(StageReadOnly, path)
-		t.readOnly(path)
+	for _, p := range Protections(s.ReadOnly, s.Writable) {
+		t.at(StageReadOnly, p.Path)
+		t.protect(p)
 	}
 	t.at(StageDirectory, s.Directory)
 	t.chdir(s.Directory)
