@@ -30,7 +30,8 @@ test: shim clients ## install the clients the tests need, then run every check a
 	@.ci/steps format vet staticcheck cross race clients
 
 clients: ## install the real clients the tests drive
-	@testnet/clients/install || { [ $$? = 3 ] && [ -z "$${CI:-}" ]; } # 3: not possible here, it said why
+	@for each in testnet/lab/install testnet/clients/install; do \
+	  $$each || { [ $$? = 3 ] && [ -z "$${CI:-}" ]; }; done # 3: not possible here, it said why
 
 bench: build ## compare this node with bazel-remote; writes a table and a picture
 	@$(GO) run ./testnet/bench

@@ -1,0 +1,105 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Usage is what a node has cost since its machine was made (bytes) or its process was started (the rest).
+type Usage struct {
+	CPU      time.Duration // of the node's process, without the actions it runs
+	Memory   int64         // resident, bytes
+	Sent     int64         // bytes its machine put on the wire, all headers included
+	Received int64
+}
+
+// clockTick is the unit of times in /proc: every Linux architecture that Go knows has 100 a second.
+const clockTick = 10 * time.Millisecond
+
+// Usage reads the node's counters. The node has to run.
+func (n *Node) Usage() (Usage, error) {
+	var u Usage
+	pid := n.PID()
+	if pid == 0 {
+		return u, fmt.Errorf("usage of %s: it does not run", n.Name)
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return u, err
+	}
+	var counters []byte
+	err = n.Do(func() error { counters, err = os.ReadFile("/proc/thread-self/net/dev"); return err })
+	if err != nil {
+		return u, err
+	}
+	return u, errors.Join(u.parseStat(string(stat)), u.parseNet(string(counters)))
+}
+
+// parseStat reads proc(5)'s stat: fields 14 and 15 are ticks in user and system mode, 24 the resident pages.
+func (u *Usage) parseStat(text string) error {
+	_, rest, _ := strings.Cut(text, ") ") // the name of the program may hold anything
+	fields := strings.Fields(rest)
+	if len(fields) < 22 {
+		return fmt.Errorf("/proc stat has %d fields", len(fields))
+	}
+	user, err1 := strconv.ParseInt(fields[14-3], 10, 64)
+	system, err2 := strconv.ParseInt(fields[15-3], 10, 64)
+	pages, err3 := strconv.ParseInt(fields[24-3], 10, 64)
+	u.CPU, u.Memory = time.Duration(user+system)*clockTick, pages*int64(os.Getpagesize())
+	return errors.Join(err1, err2, err3)
+}
+
+// parseNet reads the line of eth0 in proc(5)'s net/dev: bytes received come first, bytes sent ninth.
+func (u *Usage) parseNet(text string) error {
+	for line := range strings.Lines(text) {
+		device, rest, found := strings.Cut(strings.TrimSpace(line), ":")
+		fields := strings.Fields(rest)
+		if !found || device != "eth0" || len(fields) < 9 {
+			continue
+		}
+		var err1, err2 error
+		u.Received, err1 = strconv.ParseInt(fields[0], 10, 64)
+		u.Sent, err2 = strconv.ParseInt(fields[8], 10, 64)
+		return errors.Join(err1, err2)
+	}
+	return errors.New("/proc net/dev has no eth0")
+}
+
+// Metrics are the samples of the node's /metrics whose name and labels begin with prefix, summed.
+func (n *Node) Metrics(ctx context.Context, prefix string) (float64, error) {
+	conn, err := n.Dial(ctx, "tcp", "127.0.0.1:8981")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8981/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	text, err := exchange(conn, request)
+	if err != nil {
+		return 0, fmt.Errorf("metrics of %s: %w", n.Name, err)
+	}
+	sum, found := 0.0, false
+	for line := range strings.Lines(text) {
+		cut := strings.LastIndexByte(strings.TrimSpace(line), ' ')
+		if cut < 0 || !strings.HasPrefix(line, prefix) {
+			continue
+		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(line)[cut+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("metrics of %s: %w", n.Name, err)
+		}
+		sum, found = sum+value, true
+	}
+	if !found {
+		return 0, fmt.Errorf("metrics of %s: none begins with %s", n.Name, prefix)
+	}
+	return sum, nil
+}
