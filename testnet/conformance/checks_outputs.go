@@ -370,11 +370,12 @@ func checkInputProperties(ctx context.Context, t T, s *Subject) {
 		t.Skipf("the server does not advertise mtime")
 	}
 	d := s.Put(ctx, t, s.Blob(10))[0]
+	// The first one is the newer one: a server that writes files in order and ignores their time makes the last the newest.
 	root := s.PutMessage(ctx, t, &repb.Directory{Files: []*repb.FileNode{
-		{Name: "f", Digest: d, NodeProperties: &repb.NodeProperties{Mtime: timestamp(981173106)}},
-		{Name: "g", Digest: d, NodeProperties: &repb.NodeProperties{Mtime: timestamp(981173107)}},
+		{Name: "f", Digest: d, NodeProperties: &repb.NodeProperties{Mtime: timestamp(981173107)}},
+		{Name: "g", Digest: d, NodeProperties: &repb.NodeProperties{Mtime: timestamp(981173106)}},
 	}})
-	if got := s.said(ctx, t, s.runCommand(ctx, t, s.Shell("test g -nt f && test ! f -nt g && echo honoured"), root)); got != "honoured" {
+	if got := s.said(ctx, t, s.runCommand(ctx, t, s.Shell("test f -nt g && test ! g -nt f && echo honoured"), root)); got != "honoured" {
 		t.Errorf("two inputs a second apart are not seen so: %q", got)
 	}
 }
