@@ -1,0 +1,114 @@
+package scenario
+
+import (
+	"slices"
+	"strings"
+)
+
+// Phrase is a form of sentence. Words in capitals stand for what differs:
+//
+//	NAME      one node
+//	NAMES     one or more nodes, with spaces between
+//	GROUPS    nodes with | between the groups
+//	DURATION  like 10s or 250ms
+//	ADDRESS   of the network, like 10.77.0.9
+//	STATE     how a peer is seen: alive, suspect, dead, left, absent
+//	WORD      any word
+//	TEXT      the rest of the line
+//
+// Words with / between are alternatives.
+type Phrase string
+
+// The phrases.
+const (
+	Nodes         Phrase = "node/nodes NAMES"
+	NodeAt        Phrase = "node NAME at ADDRESS"
+	NodesWith     Phrase = "node/nodes NAMES with TEXT"
+	Mesh          Phrase = "mesh NAMES"
+	Start         Phrase = "start NAMES"
+	Stop          Phrase = "stop NAMES"
+	Kill          Phrase = "kill NAMES"
+	Sleep         Phrase = "sleep NAMES"
+	Wake          Phrase = "wake NAMES"
+	Unplug        Phrase = "unplug NAMES"
+	Plug          Phrase = "plug NAMES"
+	Move          Phrase = "move NAME to ADDRESS"
+	Partition     Phrase = "partition GROUPS"
+	Slow          Phrase = "slow DURATION GROUPS"
+	Lose          Phrase = "lose NAME -> NAME"
+	Heal          Phrase = "heal"
+	Join          Phrase = "NAMES joins/join NAME"
+	Run           Phrase = "NAME: TEXT"
+	Keep          Phrase = "WORD = NAME: TEXT"
+	Attack        Phrase = "NAME attacks NAME with TEXT"
+	Wait          Phrase = "wait DURATION"
+	Note          Phrase = "note NAMES"
+	AsNoted       Phrase = "within DURATION NAMES is/are as noted"
+	Within        Phrase = "within DURATION NAMES sees/see NAMES STATE"
+	WithinAll     Phrase = "within DURATION all see each other"
+	Throughout    Phrase = "for DURATION NAMES sees/see NAMES STATE"
+	WithinPrinted Phrase = "within DURATION NAME: TEXT"
+)
+
+// Meaning is one phrase and what it does.
+type Meaning struct {
+	Phrase  Phrase
+	Meaning string
+}
+
+// Phrases lists every form of sentence, more special ones before more general ones.
+func Phrases() []Meaning {
+	return []Meaning{
+		{NodeAt, "a machine with that address; no node runs on it yet"},
+		{NodesWith, "machines whose nodes have settings, like store.max_size=1GiB"},
+		{Nodes, "machines; no node runs on them yet"},
+		{Mesh, "machines, nodes started on them, all joined to the first one, until all see each other"},
+		{Start, "start the nodes and wait until they answer"},
+		{Stop, "end the nodes properly"},
+		{Kill, "end the nodes with SIGKILL, as a power cut does"},
+		{Sleep, "stop the nodes with SIGSTOP, as a closed lid does"},
+		{Wake, "let them go on"},
+		{Unplug, "pull their network cables"},
+		{Plug, "put the cables back"},
+		{Move, "give the machine another address"},
+		{Partition, "let no frame pass between the groups; those in none are a group too"},
+		{Slow, "delay every frame between the groups, each way"},
+		{Lose, "let all vanish that the first sends to the second; the other direction works"},
+		{Heal, "end partitions, delays and losses"},
+		{Keep, "run a verb of buildmesh on a node and keep the code it prints; $WORD is it from then on"},
+		{AsNoted, "the nodes' memory and goroutines come back to about what was noted"},
+		{WithinAll, "all nodes that run come to see each other alive"},
+		{Within, "the first nodes come to see the second ones so; prints what they see"},
+		{Throughout, "the first nodes see the second ones so all the time"},
+		{WithinPrinted, "run a verb on a node until it succeeds and prints what the transcript says"},
+		{Attack, "play an adversary on the first machine against the second"},
+		{Wait, "let time pass"},
+		{Note, "remember the nodes' memory and goroutines"},
+		{Join, "invite with the last node and join with the others"},
+		{Run, "run a verb of buildmesh on a node and print what it prints"},
+	}
+}
+
+// States are the ways a peer may be seen.
+func States() []string { return []string{"alive", "suspect", "dead", "left", "absent"} }
+
+// Everyone is the name that stands for all nodes that run and are awake.
+const Everyone = "everyone"
+
+// reserved are words that no node may have for a name.
+func reserved(word string) bool {
+	if word == Everyone {
+		return false
+	}
+	if slices.Contains(States(), word) {
+		return true
+	}
+	for _, m := range Phrases() {
+		for part := range strings.FieldsSeq(string(m.Phrase)) {
+			if slices.Contains(strings.Split(part, "/"), word) {
+				return true
+			}
+		}
+	}
+	return false
+}
