@@ -3,6 +3,7 @@
 // Top to bottom, as an action passes through it:
 //
 //	platform     what an action asks of a machine, and whether this one offers it
+//	image        container images as root trees
 //	action       the decoded, validated action
 //	flight       executions in flight: equal ones merge, many clients may watch one
 //	slot         cores and memory as reservable units

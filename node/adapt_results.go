@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/image"
 	"github.com/buildmesh/buildmesh/node/reapi"
 	"github.com/buildmesh/buildmesh/node/web"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
@@ -81,9 +83,9 @@ type clientResults struct {
 
 // Get implements reapi.Results. A digest does not tell of which kind its action is.
 func (c clientResults) Get(ctx context.Context, d digest.Digest) (*repb.ActionResult, error) {
-	roots := []actioncache.Root{c.host, actioncache.Hermetic, actioncache.Client}
+	roots := []actioncache.Root{c.host, actioncache.Hermetic, imageRoot(), actioncache.Client}
 	if c.host == actioncache.Client {
-		roots = roots[2:]
+		roots = roots[3:]
 	}
 	found, err := c.results.find(ctx, d, roots...)
 	if errors.Is(err, actioncache.ErrNotFound) {
@@ -108,10 +110,17 @@ type flightResults struct {
 	counts  *counts
 }
 
+// imageRoot is the root of results made in container images. An action's digest covers the digest of its
+// image; the root adds what of an image's tree that does not tell.
+func imageRoot() actioncache.Root { return sha256.Sum256([]byte(image.Platform())) }
+
 // root is where the result of an action belongs.
 func (f flightResults) root(a *action.Action) actioncache.Root {
 	if a.WholeRoot {
 		return actioncache.Hermetic
+	}
+	if a.Platform.ContainerImage != "" {
+		return imageRoot()
 	}
 	return f.host
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/cgroup"
 	"github.com/buildmesh/buildmesh/exec/fingerprint"
 	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/image"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/exec/run"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
@@ -63,7 +64,11 @@ func (n *Node) openMachine(ctx context.Context) error {
 	}
 	m.offer = n.offer(m.fingerprint.String())
 	m.slots = slot.New(slot.Capacity{Cores: m.offer.Cores, MemoryBytes: m.offer.MemoryBytes})
-	runner, err := run.Open(runBlobs{n.store}, m.stage, box, n.runOptions(m, dir))
+	options := n.runOptions(m, dir)
+	if options.Images, err = n.openImages(m, dir); err != nil {
+		return err
+	}
+	runner, err := run.Open(runBlobs{n.store}, m.stage, box, options)
 	if err != nil {
 		return err
 	}
@@ -133,6 +138,8 @@ func (n *Node) offer(fingerprint string) platform.Offer {
 	}
 	o.Fingerprint, o.Pools = fingerprint, []string{"default"}
 	o.UserIDs, o.WholeRoot, o.Network = true, true, n.config.Exec.Network
+	o.ChrootRoot = n.report.Tier == sandbox.TierA // elsewhere no action gets a root of its own
+	o.Images = o.ChrootRoot && n.config.Exec.Images
 	return o
 }
 
@@ -151,10 +158,20 @@ func (n *Node) newFlights(m *machine, executor flight.Executor) *flight.Table {
 	return flight.New(flight.Options{
 		Blobs: n.store, Executor: countedExecutor{executor, m.counts}, Slots: countedSlots{m.slots, m.counts}, Streams: n.logs,
 		Results: flightResults{n.results, actioncache.Root(m.fingerprint.Sum), m.counts},
-		Match:   func(r platform.Request) error { return r.Match(m.offer) },
+		Match:   m.match,
 		Status:  reapi.Status, Limits: action.Limits{MaxTimeout: n.config.Exec.MaxTimeout},
 		WholeRootInstances: instances(n.config.Exec.RootInstances), Worker: n.config.Node.Name,
 	})
+}
+
+// match reports whether this machine fulfils a request, before anything is done for it.
+func (m *machine) match(r platform.Request) error {
+	if r.ContainerImage != "" {
+		if _, err := image.Parse(r.ContainerImage); err != nil {
+			return &image.Error{Image: r.ContainerImage, Err: err}
+		}
+	}
+	return r.Match(m.offer)
 }
 
 // instances splits a list of names; empty ones are left out.

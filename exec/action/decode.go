@@ -123,7 +123,8 @@ func (a *Action) setPlatform(p *repb.Platform) error {
 //
 //  1. the instance: its name was configured to mean it
 //  2. InputRootAbsolutePath, where the client wrote it
-//  3. the shape of a BuildStream action, all of: outputs as DIRECTORY_ONLY, a bare argv[0], a platform
+//  3. chrootRootDigest: the input root is laid over that one
+//  4. the shape of a BuildStream action, all of: outputs as DIRECTORY_ONLY, a bare argv[0], a platform
 //     with ISA and OSFamily, and dev, proc and tmp at the top of the input root
 func wholeRoot(ctx context.Context, blobs Blobs, a *Action, limits Limits) (bool, error) {
 	if limits.WholeRoot {
@@ -131,6 +132,9 @@ func wholeRoot(ctx context.Context, blobs Blobs, a *Action, limits Limits) (bool
 	}
 	if a.Platform.InputRoot != "" {
 		return a.Platform.InputRoot == platform.InputRootWhole, nil
+	}
+	if a.Platform.ChrootRoot != "" {
+		return true, nil
 	}
 	if a.Format != repb.Command_DIRECTORY_ONLY || strings.Contains(a.Arguments[0], "/") ||
 		len(a.Platform.ISA) == 0 || a.Platform.OSFamily == "" {

@@ -44,6 +44,7 @@ type Source struct {
 	Lowers    []string   // the layers that hold the input's files
 	InputTime time.Time  // mtime that input nodes without one of their own were shown with
 	Scratch   string     // an existing directory for copies, on the store's file system
+	Below     string     // where in Upper the input root is, when it stands in a root of another origin; "": it is Upper
 }
 
 // Limits of the outputs of one action; zero values are the defaults given.

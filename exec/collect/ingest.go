@@ -31,7 +31,7 @@ func (c *collector) ingest(ctx context.Context, blobs []*blob) error {
 	for range min(c.limits.Parallel, len(blobs)) {
 		wg.Go(func() {
 			for b := range next {
-				d, err := c.blobs.PutFile(ctx, c.fn, filepath.Join(c.source.Upper, filepath.FromSlash(b.rel)))
+				d, err := c.blobs.PutFile(ctx, c.fn, filepath.Join(c.view.dir, filepath.FromSlash(b.rel)))
 				if err != nil {
 					cancel(fmt.Errorf("store output file %q: %w", b.rel, err))
 					continue

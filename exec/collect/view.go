@@ -58,19 +58,51 @@ func openView(s Source, wholeRoot bool) (*view, error) {
 	if wholeRoot {
 		v.mount = mountPoints
 	}
-	info, err := os.Lstat(s.Upper)
+	if s.Below != "" {
+		if err := v.descend(s.Below); err != nil {
+			return nil, err
+		}
+	}
+	info, err := os.Lstat(v.dir)
 	if err != nil {
 		return nil, fmt.Errorf("open upper directory: %w", err)
 	}
 	if info.Mode().Perm()&0o700 != 0o700 {
-		if err := os.Chmod(s.Upper, 0o700); err != nil {
+		if err := os.Chmod(v.dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open upper directory: %w", err)
 		}
 	}
-	if v.root, err = os.OpenRoot(s.Upper); err != nil {
+	if v.root, err = os.OpenRoot(v.dir); err != nil {
 		return nil, fmt.Errorf("open upper directory: %w", err)
 	}
 	return v, nil
+}
+
+// descend makes the directory below of the upper directory the root of the view. Where the action wrote
+// nothing into it, it is made; where the action put something else in its place, there are no outputs.
+func (v *view) descend(below string) error {
+	v.dir = filepath.Join(v.dir, below)
+	info, err := os.Lstat(v.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.Mkdir(v.dir, 0o700)
+		if err == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open upper directory: %w", err)
+	}
+	if !info.IsDir() {
+		return &OutputError{Path: "/" + below, Reason: "is the input root, and the action removed or replaced it"}
+	}
+	opaque, err := isOpaque(v.dir)
+	if err != nil {
+		return fmt.Errorf("open upper directory: %w", err)
+	}
+	if opaque {
+		v.input = nil
+	}
+	return nil
 }
 
 func (v *view) close() { v.root.Close() }

@@ -16,12 +16,12 @@ type Offer struct {
 	Fingerprint string   // of what the sandbox shows of the machine; "" when unknown
 	Pools       []string // names this machine answers to
 
-	UserIDs    bool     // runs actions under the user and group they ask for
-	Network    bool     // the owner allows actions a network when they ask for it
-	APISocket  bool     // gives actions a socket that speaks the remote APIs
-	ChrootRoot bool     // stages chrootRootDigest as the root
-	WholeRoot  bool     // runs an action whose input root is the root file system
-	Images     []string // container images this machine has as trees, as requests write them
+	UserIDs    bool // runs actions under the user and group they ask for
+	Network    bool // the owner allows actions a network when they ask for it
+	APISocket  bool // gives actions a socket that speaks the remote APIs
+	ChrootRoot bool // lays the input root over the root that chrootRootDigest names
+	WholeRoot  bool // runs an action whose input root is the root file system
+	Images     bool // runs actions in container images
 }
 
 // Match reports nil when o fulfils r, else a *MismatchError that names the first property it does not.
@@ -60,8 +60,8 @@ func (r Request) matchSetup(o Offer) error {
 	if r.Network && !o.Network {
 		return mismatch("network", "on", "off")
 	}
-	if r.ContainerImage != "" && !slices.Contains(o.Images, r.ContainerImage) {
-		return mismatch("container-image", r.ContainerImage, o.Images...)
+	if r.ContainerImage != "" && !o.Images {
+		return mismatch("container-image", r.ContainerImage)
 	}
 	if r.ChrootRoot != "" && !o.ChrootRoot {
 		return mismatch("chrootRootDigest", r.ChrootRoot)

@@ -105,7 +105,7 @@ func TestMatch(t *testing.T) {
 	full := Offer{
 		OSFamily: "linux", ISA: []string{"x86-64", "x86-64-v2"}, Cores: 4, MemoryBytes: 8 << 30, Fingerprint: "f1",
 		Pools: []string{"default", "big"}, UserIDs: true, Network: true, APISocket: true, ChrootRoot: true, WholeRoot: true,
-		Images: []string{"docker://x@sha256:1"},
+		Images: true,
 	}
 	bare := Offer{OSFamily: "linux", ISA: []string{"x86-64"}, Cores: 1, MemoryBytes: 1 << 30}
 	for _, c := range []struct {
@@ -145,7 +145,7 @@ func TestMatch(t *testing.T) {
 			t.Errorf("%v: %v, want a MismatchError about %s", c.in, err, c.property)
 		}
 	}
-	for _, in := range []string{"OSFamily=windows", "ISA=arm-a64", "Pool=other", "InputRootAbsolutePath=/elsewhere", "container-image=y"} {
+	for _, in := range []string{"OSFamily=windows", "ISA=arm-a64", "Pool=other", "InputRootAbsolutePath=/elsewhere"} {
 		r, err := Parse(properties(in))
 		if err != nil {
 			t.Fatal(err)

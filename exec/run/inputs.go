@@ -13,18 +13,39 @@ import (
 
 // stage loads the input tree and makes its layers present.
 func (e *execution) stage(ctx context.Context) (err error) {
-	r := e.runner
-	e.tree = r.trees.get(e.action.InputRoot)
-	if e.tree == nil {
-		if e.tree, err = tree.Load(ctx, r.blobs, e.action.InputRoot, r.opt.Tree); err != nil {
-			return e.explain(ctx, err)
-		}
-		r.trees.put(e.tree)
+	if err := e.useImage(ctx); err != nil {
+		return err
 	}
-	if e.root, err = r.stager.Stage(ctx, e.tree); err != nil {
+	inputs, err := e.load(ctx, e.action.InputRoot)
+	if err == nil {
+		e.tree, err = e.chroot(ctx, inputs)
+	}
+	if err != nil {
+		return e.explain(ctx, err)
+	}
+	if e.image != nil {
+		err = e.stageImage(ctx)
+	} else {
+		e.root, err = e.runner.stager.Stage(ctx, e.tree)
+	}
+	if err != nil {
 		return e.explain(ctx, err)
 	}
 	return nil
+}
+
+// load reads a tree, from memory when it was used lately.
+func (e *execution) load(ctx context.Context, root digest.Digest) (*tree.Tree, error) {
+	r := e.runner
+	if known := r.trees.get(root); known != nil {
+		return known, nil
+	}
+	t, err := tree.Load(ctx, r.blobs, root, r.opt.Tree)
+	if err != nil {
+		return nil, err
+	}
+	r.trees.put(t)
+	return t, nil
 }
 
 // explain turns errors about the input tree into those of exec/action. A missing blob becomes the list
@@ -40,6 +61,10 @@ func (e *execution) explain(ctx context.Context, err error) error {
 	missing, listErr := action.MissingInputs(ctx, e.runner.blobs, e.action.InputRoot)
 	if listErr != nil {
 		missing = nil // what is known already is better than nothing
+	}
+	if root, err := digest.ParseString(e.action.Digest.Function(), e.action.Platform.ChrootRoot); err == nil {
+		below, _ := action.MissingInputs(ctx, e.runner.blobs, root)
+		missing = append(missing, below...)
 	}
 	seen := map[digest.Digest]bool{}
 	all := &action.MissingError{}

@@ -105,10 +105,13 @@ func (e *execution) finish(ctx context.Context, s sandbox.Result) (*flight.Outco
 // outputs collects the output files.
 func (e *execution) outputs(ctx context.Context, s sandbox.Result) (*repb.ActionResult, error) {
 	source := collect.Source{
-		Upper: s.Upper, Input: e.tree, Lowers: e.root.Lowers, InputTime: stage.ModTime, Scratch: e.scratch[len(e.scratch)-1],
+		Upper: s.Upper, Input: e.tree, Lowers: e.inputLayers(), InputTime: stage.ModTime, Scratch: e.scratch[len(e.scratch)-1],
 	}
 	if s.Merged {
 		source.Input = nil
+	}
+	if e.image != nil {
+		source.Below = beside
 	}
 	result, err := collect.Outputs(ctx, e.runner.blobs, e.action, source, e.runner.opt.Collect)
 	if errors.Is(err, collect.ErrTooLarge) {

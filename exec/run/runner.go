@@ -21,6 +21,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/collect"
 	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/image"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
 	"github.com/buildmesh/buildmesh/exec/stage"
 	"github.com/buildmesh/buildmesh/exec/trash"
@@ -52,6 +53,7 @@ type Options struct {
 	Dir     string // for scratch directories, on the file system of the blob store; required
 	Worker  string // name of this peer in results
 	Network bool   // the owner allows actions a network when they ask for it
+	Images  Images // nil: no actions are run in container images
 
 	Timeout   time.Duration // of an action that asks for none: 24 h
 	Memory    int64         // bytes an action may use that asks for none: no limit
@@ -184,9 +186,11 @@ type execution struct {
 	observer flight.Observer
 	meta     *repb.ExecutedActionMetadata
 
-	tree               *tree.Tree
-	root               *stage.Root
-	scratch            []string // directories of its tries
+	tree               *tree.Tree  // the input tree; with chrootRootDigest, laid over that root
+	root               *stage.Root // its layers
+	image              *image.Root // nil: none was asked for
+	base               *stage.Root // the image's layers
+	scratch            []string    // directories of its tries
 	retries            int32
 	readOnly, writable []string // what of the input root the client protects, and what below that not
 	memory             int64    // limit of the last try
@@ -282,6 +286,9 @@ func (e *execution) spec(scratch string) sandbox.Spec {
 	if a.WholeRoot {
 		s.UID, s.GID = 0, 0
 	}
+	if e.image != nil {
+		e.inImage(&s)
+	}
 	if a.Platform.UID != nil {
 		s.UID = int(*a.Platform.UID)
 	}
@@ -300,8 +307,13 @@ func (e *execution) timeout() time.Duration {
 
 // cleanUp gives the inputs back and lets the scratch directories be removed.
 func (e *execution) cleanUp() {
-	if e.root != nil {
-		e.root.Release()
+	for _, staged := range []*stage.Root{e.root, e.base} {
+		if staged != nil {
+			staged.Release()
+		}
+	}
+	if e.image != nil {
+		e.image.Release()
 	}
 	for _, dir := range e.scratch {
 		if e.runner.trash.Throw(dir) != nil {

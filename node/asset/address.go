@@ -75,3 +75,6 @@ func guard(allowed []netip.Prefix) func(network, address string, _ syscall.RawCo
 		return nil
 	}
 }
+
+// CheckPublic returns an error unless the address of a connection is a public one.
+func CheckPublic(network, address string) error { return guard(nil)(network, address, nil) }

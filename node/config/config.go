@@ -61,6 +61,10 @@ type Exec struct {
 	MaxPids        int
 	RootInstances  string // names with commas between
 	StageSize      Size
+
+	Images          bool
+	ImageRegistries string
+	ImageSize       Size
 }
 
 // Asset bounds what is downloaded for clients.

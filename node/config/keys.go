@@ -116,6 +116,13 @@ func execKeys() []Key {
 		{Name: "exec.stage_size", Default: "20GiB", Min: 16 << 20,
 			Doc: "disk the staged input trees may take; at least 16MiB",
 			at:  func(c *Config) any { return &c.Exec.StageSize }},
+		{Name: "exec.images", Default: "true", Doc: "run actions in the container images they pin by digest (container-image); false: refuse them",
+			at: func(c *Config) any { return &c.Exec.Images }},
+		{Name: "exec.image_registries",
+			Doc: "registries, as host or host:port with commas between, that images may come from, at private addresses too; empty: any at a public address",
+			at:  func(c *Config) any { return &c.Exec.ImageRegistries }},
+		{Name: "exec.image_size", Default: "20GiB", Min: 1 << 20, Doc: "largest container image, unpacked; at least 1MiB",
+			at: func(c *Config) any { return &c.Exec.ImageSize }},
 	}
 }
 

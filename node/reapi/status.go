@@ -17,6 +17,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/collect"
 	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/image"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/exec/run"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
@@ -114,8 +115,11 @@ func executionStatus(err error) *status.Status {
 		program     *sandbox.CommandError
 		output      *collect.OutputError
 		resource    *run.ResourceError
+		container   *image.Error
 	)
 	switch {
+	case errors.As(err, &container):
+		return imageStatus(err, container)
 	case errors.As(err, &missing):
 		return detailed(codes.FailedPrecondition, err, preconditionFailure(missing.Digests))
 	case errors.As(err, &directories):
@@ -136,6 +140,25 @@ func executionStatus(err error) *status.Status {
 		return status.New(codes.FailedPrecondition, err.Error())
 	case errors.As(err, &resource):
 		return status.New(codes.ResourceExhausted, err.Error())
+	}
+	return nil
+}
+
+// imageStatus is the part of the table for container images. What is neither the reference's fault nor
+// the registry's lies in the image: no executor will ever run it.
+func imageStatus(err error, e *image.Error) *status.Status {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil
+	case errors.Is(err, image.ErrReference), errors.Is(err, image.ErrFloating):
+		return detailed(codes.InvalidArgument, err, badRequest("platform.container-image", e.Error()))
+	case errors.Is(err, image.ErrUnreachable), errors.Is(err, image.ErrClosed):
+		return detailed(codes.Unavailable, err, retryInfo(transientRetry))
+	}
+	for _, known := range []error{image.ErrForbidden, image.ErrNotFound, image.ErrCorrupt, image.ErrTooLarge, image.ErrUnsuitable} {
+		if errors.Is(err, known) {
+			return detailed(codes.FailedPrecondition, err, unmet("container-image", e.Error()))
+		}
 	}
 	return nil
 }
