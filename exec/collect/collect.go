@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"runtime"
 	"slices"
@@ -39,12 +40,13 @@ type Blobs interface {
 
 // Source is what a run left.
 type Source struct {
-	Upper     string     // absolute path of the upper directory, or of the whole root when Input is nil
-	Input     *tree.Tree // what the upper directory lies over, nil when it is complete by itself
-	Lowers    []string   // the layers that hold the input's files
-	InputTime time.Time  // mtime that input nodes without one of their own were shown with
-	Scratch   string     // an existing directory for copies, on the store's file system
-	Below     string     // where in Upper the input root is, when it stands in a root of another origin; "": it is Upper
+	Upper     string      // absolute path of the upper directory, or of the whole root when Input is nil
+	Input     *tree.Tree  // what the upper directory lies over, nil when it is complete by itself
+	Lowers    []string    // the layers that hold the input's files
+	InputTime time.Time   // mtime that input nodes without one of their own were shown with
+	InputMode fs.FileMode // likewise of files; executable ones had 0111 as well
+	Scratch   string      // an existing directory for copies, on the store's file system
+	Below     string      // where in Upper the input root is, when it stands in a root of another origin; "": it is Upper
 }
 
 // Limits of the outputs of one action; zero values are the defaults given.
@@ -111,7 +113,7 @@ func Outputs(ctx context.Context, blobs Blobs, a *action.Action, s Source, l Lim
 		trees: map[digest.Digest][]byte{}, keep: map[digest.Digest][]byte{},
 	}
 	c.encode = &encoder{
-		fn: c.fn, input: s.Input, inputTime: s.InputTime,
+		fn: c.fn, input: s.Input, inputTime: s.InputTime, inputMode: uint32(s.InputMode),
 		mtime: slices.Contains(a.OutputNodeProperties, "mtime"), unixMode: slices.Contains(a.OutputNodeProperties, "unix_mode"),
 		dirs: map[digest.Digest]*directory{}, unchanged: map[digest.Digest]digest.Digest{}, files: map[digest.Digest]string{},
 	}

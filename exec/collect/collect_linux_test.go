@@ -261,7 +261,7 @@ func TestNodeProperties(t *testing.T) {
 	when := time.Unix(5000, 42)
 	r.must(os.Chmod(r.upper("d/new"), 0o640))
 	r.must(os.Chtimes(r.upper("d/new"), when, when))
-	r.action.OutputNodeProperties = []string{"mtime", "unix_mode"}
+	r.action.OutputNodeProperties, r.source.InputMode = []string{"mtime", "unix_mode"}, 0o644
 	o := r.outputs("d").collect().OutputDirectories[0]
 	m := &repb.Tree{}
 	r.must(proto.Unmarshal(r.blobs.get(o.TreeDigest), m))
@@ -270,7 +270,7 @@ func TestNodeProperties(t *testing.T) {
 		switch {
 		case f.Name == "new" && (!mtime.Equal(when) || mode != 0o640):
 			t.Errorf("new: %v %o", mtime, mode)
-		case f.Name == "in" && (!mtime.Equal(r.source.InputTime) || mode != 0o444):
+		case f.Name == "in" && (!mtime.Equal(r.source.InputTime) || mode != 0o644):
 			t.Errorf("in: %v %o", mtime, mode)
 		}
 	}

@@ -23,6 +23,7 @@ type encoder struct {
 	fn              digest.Function
 	input           *tree.Tree
 	inputTime       time.Time // of input nodes without one of their own
+	inputMode       uint32    // likewise of files; executable ones have 0111 as well
 	mtime, unixMode bool      // node properties asked for
 	dirs            map[digest.Digest]*directory
 	unchanged       map[digest.Digest]digest.Digest // of an input directory, as sent and as encoded here
@@ -189,9 +190,9 @@ func (e *encoder) inputFile(rel string, f *tree.File) *repb.FileNode {
 	if _, known := e.files[f.Digest]; !known {
 		e.files[f.Digest] = rel
 	}
-	mode := uint32(0o444)
+	mode := e.inputMode
 	if f.Executable {
-		mode = 0o555
+		mode |= 0o111
 	}
 	return &repb.FileNode{
 		Name: f.Name, Digest: f.Digest.Proto(), IsExecutable: f.Executable, NodeProperties: e.inputProperties(f.Properties, mode),

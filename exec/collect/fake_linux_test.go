@@ -107,7 +107,7 @@ func newRun(t *testing.T, input map[string]string) *run {
 	dir := t.TempDir()
 	r.source = Source{
 		Upper: filepath.Join(dir, "upper"), Scratch: filepath.Join(dir, "scratch"),
-		Lowers: []string{filepath.Join(dir, "lower")}, InputTime: time.Unix(1321009871, 0),
+		Lowers: []string{filepath.Join(dir, "lower")}, InputTime: time.Unix(1321009871, 0), InputMode: 0o444,
 	}
 	for _, d := range []string{r.source.Upper, r.source.Scratch, r.source.Lowers[0]} {
 		if err := os.Mkdir(d, 0o755); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/image"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
+	"github.com/buildmesh/buildmesh/exec/stage"
 )
 
 // Images gives the roots of container images: exec/image's Catalog.
@@ -63,10 +64,10 @@ func (e *execution) stageImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if e.root, err = e.runner.stager.Stage(ctx, inputs); err != nil {
+	if e.root, err = e.runner.stager.Stage(ctx, inputs, modesOf(e.action)); err != nil {
 		return err
 	}
-	e.base, err = e.runner.stager.Stage(ctx, e.image.Tree)
+	e.base, err = e.runner.stager.Stage(ctx, e.image.Tree, stage.Writable)
 	return err
 }
 

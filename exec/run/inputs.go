@@ -9,6 +9,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/tree"
 	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/stage"
 )
 
 // stage loads the input tree and makes its layers present.
@@ -26,7 +27,7 @@ func (e *execution) stage(ctx context.Context) (err error) {
 	if e.image != nil {
 		err = e.stageImage(ctx)
 	} else {
-		e.root, err = e.runner.stager.Stage(ctx, e.tree)
+		e.root, err = e.runner.stager.Stage(ctx, e.tree, modesOf(e.action))
 	}
 	if err != nil {
 		return e.explain(ctx, err)
@@ -46,6 +47,15 @@ func (e *execution) load(ctx context.Context, root digest.Digest) (*tree.Tree, e
 	}
 	r.trees.put(t)
 	return t, nil
+}
+
+// modesOf tells with which modes an action sees its input files. What builds in a root of its own writes to what it finds
+// there, as on a system where it was installed.
+func modesOf(a *action.Action) stage.Modes {
+	if a.WholeRoot {
+		return stage.Writable
+	}
+	return stage.ReadOnly
 }
 
 // explain turns errors about the input tree into those of exec/action. A missing blob becomes the list

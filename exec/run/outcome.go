@@ -105,7 +105,8 @@ func (e *execution) finish(ctx context.Context, s sandbox.Result) (*flight.Outco
 // outputs collects the output files.
 func (e *execution) outputs(ctx context.Context, s sandbox.Result) (*repb.ActionResult, error) {
 	source := collect.Source{
-		Upper: s.Upper, Input: e.tree, Lowers: e.inputLayers(), InputTime: stage.ModTime, Scratch: e.scratch[len(e.scratch)-1],
+		Upper: s.Upper, Input: e.tree, Lowers: e.inputLayers(), InputTime: stage.ModTime,
+		InputMode: modesOf(e.action).Mode(false), Scratch: e.scratch[len(e.scratch)-1],
 	}
 	if s.Merged {
 		source.Input = nil

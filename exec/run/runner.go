@@ -39,7 +39,7 @@ type Blobs interface {
 
 // Stager lays input trees out: exec/stage's Cache.
 type Stager interface {
-	Stage(ctx context.Context, t *tree.Tree) (*stage.Root, error)
+	Stage(ctx context.Context, t *tree.Tree, modes stage.Modes) (*stage.Root, error)
 }
 
 // Box runs commands in isolation: exec/sandbox's Box.

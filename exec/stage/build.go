@@ -146,7 +146,7 @@ func (c *Cache) makeOnce(ctx context.Context, t *tree.Tree, cut *cut) (_ *layer,
 			err = fmt.Errorf("lay out %q: %w", "/"+cut.path, err)
 		}
 	}()
-	b := &builder{cache: c, dir: tmp, list: entriesOf(t, cut)}
+	b := &builder{cache: c, dir: tmp, list: entriesOf(t, cut), modes: cut.modes}
 	if err := b.run(ctx); err != nil {
 		return nil, err
 	}
@@ -162,6 +162,7 @@ type builder struct {
 	dir   string
 	root  *os.Root
 	list  *entries
+	modes Modes
 }
 
 func (b *builder) run(ctx context.Context) (err error) {
@@ -289,37 +290,69 @@ func (b *builder) write(at *os.File, f *tree.File, data []byte) error {
 	if data == nil && !f.Digest.IsEmpty() {
 		return &tree.MissingError{Digests: []digest.Digest{f.Digest}}
 	}
-	mode, mtime := attributes(f)
+	mode, mtime := b.attributes(f)
 	n := newFile{name: f.Name, data: data, mode: mode, mtime: mtime, owner: b.cache.opt.Owner}
-	n.chmod = b.cache.chmod || mode&^0o555 != 0
+	n.chmod = b.cache.chmod || mode&^0o755 != 0
 	return n.create(at)
 }
 
 // materialize lets the store create f. A file that wants other attributes than everything that may
 // share its inode is copied.
 func (b *builder) materialize(ctx context.Context, at *os.Root, d *dirEntry, f *tree.File) error {
-	mode, mtime := attributes(f)
+	mode, mtime := b.attributes(f)
+	if mode != b.modes.Mode(f.Executable) || !mtime.Equal(ModTime) {
+		return b.copy(ctx, at, f)
+	}
 	target := filepath.Join(b.dir, filepath.FromSlash(d.path), f.Name)
-	if mode != plainMode(f) || !mtime.Equal(ModTime) {
-		private := b.cache.unique(tmpDir)
-		defer os.Remove(private)
-		if err := b.cache.blobs.Materialize(ctx, f.Digest, private, f.Executable); err != nil {
-			return err
-		}
-		return b.copyFrom(at, private, f)
+	b.cache.inodes.RLock()
+	err := b.cache.blobs.Materialize(ctx, f.Digest, target, f.Executable)
+	var info fs.FileInfo
+	if err == nil {
+		info, err = at.Lstat(f.Name)
 	}
-	if err := b.cache.blobs.Materialize(ctx, f.Digest, target, f.Executable); err != nil {
-		return err
-	}
-	return b.settle(at, f.Name)
-}
-
-// settle gives a file that may share its inode the owner and time they all have, if it lacks them.
-func (b *builder) settle(at *os.Root, name string) error {
-	info, err := at.Lstat(name)
+	b.cache.inodes.RUnlock()
 	if err != nil {
 		return err
 	}
+	if info.Mode().Perm() != mode {
+		if changed, err := b.changeMode(at, f.Name, mode); err != nil {
+			return err
+		} else if !changed {
+			if err := at.Remove(f.Name); err != nil {
+				return err
+			}
+			return b.copy(ctx, at, f)
+		}
+	}
+	return b.settle(at, f.Name, info)
+}
+
+// changeMode gives the file the mode, unless another layer shares its inode: then it is false.
+func (b *builder) changeMode(at *os.Root, name string, mode fs.FileMode) (bool, error) {
+	b.cache.inodes.Lock()
+	defer b.cache.inodes.Unlock()
+	info, err := at.Lstat(name)
+	if err != nil {
+		return false, err
+	}
+	if sharedByLayers(info) {
+		return false, nil
+	}
+	return true, at.Chmod(name, mode)
+}
+
+// copy creates f as a copy that shares its inode with nothing.
+func (b *builder) copy(ctx context.Context, at *os.Root, f *tree.File) error {
+	private := b.cache.unique(tmpDir)
+	defer os.Remove(private)
+	if err := b.cache.blobs.Materialize(ctx, f.Digest, private, f.Executable); err != nil {
+		return err
+	}
+	return b.copyFrom(at, private, f)
+}
+
+// settle gives a file that may share its inode the owner and time they all have, if it lacks them.
+func (b *builder) settle(at *os.Root, name string, info fs.FileInfo) error {
 	if o := b.cache.opt.Owner; o != nil && !ownedBy(info, *o) {
 		if err := at.Lchown(name, o.UID, o.GID); err != nil {
 			return err
@@ -333,7 +366,7 @@ func (b *builder) settle(at *os.Root, name string) error {
 
 // copyFrom creates f as a copy of the file at source.
 func (b *builder) copyFrom(at *os.Root, source string, f *tree.File) error {
-	mode, mtime := attributes(f)
+	mode, mtime := b.attributes(f)
 	in, err := os.Open(source)
 	if err != nil {
 		return err
@@ -385,18 +418,10 @@ func (b *builder) finishDir(d *dirEntry) error {
 	return b.root.Chtimes(d.path, d.mtime, d.mtime)
 }
 
-// plainMode is the mode of a file without node properties.
-func plainMode(f *tree.File) fs.FileMode {
-	if f.Executable {
-		return 0o555
-	}
-	return 0o444
-}
-
 // attributes are the mode and time of a file. A unix_mode asked for loses its special bits only: nothing
 // but an overlay ever shows the file to an action.
-func attributes(f *tree.File) (fs.FileMode, time.Time) {
-	mode, mtime := plainMode(f), ModTime
+func (b *builder) attributes(f *tree.File) (fs.FileMode, time.Time) {
+	mode, mtime := b.modes.Mode(f.Executable), ModTime
 	if p := f.Properties; p != nil {
 		if p.UnixMode != nil {
 			mode = fs.FileMode(p.UnixMode.Value) & 0o777

@@ -85,12 +85,16 @@ type Cache struct {
 	sequence atomic.Uint64 // makes names in tmp and trash unique
 	wg       sync.WaitGroup
 
+	// inodes is held for writing while the mode of a file that may be shared is changed, for reading while such a file is
+	// linked and looked at: who links it later sees its new mode, who linked it before is counted.
+	inodes sync.RWMutex
+
 	mu     sync.Mutex // guards everything below; never held during I/O but renames and index lines
 	index  *os.File
 	layers map[string]*layer
 	idle   *list.List // of *layer with refs 0, least recently used first
 	builds map[string]*build
-	plans  map[digest.Digest]*plan
+	plans  map[planned]*plan
 	stat   Stat
 
 	releases int
@@ -150,7 +154,7 @@ func Open(dir string, blobs Blobs, opt Options) (*Cache, error) {
 	c := &Cache{
 		dir: dir, blobs: blobs, opt: opt.withDefaults(),
 		audit: make(chan sample, 1), stop: make(chan struct{}),
-		layers: map[string]*layer{}, idle: list.New(), builds: map[string]*build{}, plans: map[digest.Digest]*plan{},
+		layers: map[string]*layer{}, idle: list.New(), builds: map[string]*build{}, plans: map[planned]*plan{},
 	}
 	c.slots = make(chan struct{}, c.opt.Parallel)
 	if err := c.load(); err != nil {
@@ -200,12 +204,12 @@ func (c *Cache) Stat() Stat {
 	return s
 }
 
-// Stage makes every layer of t present and holds them until Root.Release.
+// Stage makes every layer of t present, with the given modes, and holds them until Root.Release.
 //
 // Errors: *tree.MissingError with every missing file of the layers that are not there yet; ErrFull;
 // ErrClosed; ctx's. A build that another caller waits for goes on when ctx ends.
-func (c *Cache) Stage(ctx context.Context, t *tree.Tree) (*Root, error) {
-	r := &Root{cache: c, tree: t, plan: c.plan(t), Dir: filepath.Join(c.dir, layersDir)}
+func (c *Cache) Stage(ctx context.Context, t *tree.Tree, modes Modes) (*Root, error) {
+	r := &Root{cache: c, tree: t, plan: c.plan(t, modes), Dir: filepath.Join(c.dir, layersDir)}
 	if err := c.fill(ctx, r); err != nil {
 		r.drop()
 		return nil, fmt.Errorf("stage input root %s: %w", t.Digest().Short(), err)
@@ -293,15 +297,21 @@ func (c *Cache) unhold(l *layer) {
 // maxPlans bounds the memo of plans; a plan is a few kilobytes.
 const maxPlans = 4096
 
-func (c *Cache) plan(t *tree.Tree) *plan {
-	d := t.Digest()
+// planned is what a plan is made for.
+type planned struct {
+	root  digest.Digest
+	modes Modes
+}
+
+func (c *Cache) plan(t *tree.Tree, modes Modes) *plan {
+	d := planned{t.Digest(), modes}
 	c.mu.Lock()
 	p := c.plans[d]
 	c.mu.Unlock()
 	if p != nil {
 		return p
 	}
-	p = planOf(t, d, c.salt)
+	p = planOf(t, modes, c.salt)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for old := range c.plans { // any one will do

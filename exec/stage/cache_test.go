@@ -38,7 +38,7 @@ func open(t testing.TB, dir string, b Blobs, o Options) *Cache {
 
 func stageTree(t testing.TB, c *Cache, tr *tree.Tree) *Root {
 	t.Helper()
-	r, err := c.Stage(t.Context(), tr)
+	r, err := c.Stage(t.Context(), tr, ReadOnly)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestEveryMissingBlobIsNamed(t *testing.T) {
 	for _, d := range want {
 		b.remove(d)
 	}
-	_, err := c.Stage(t.Context(), tr)
+	_, err := c.Stage(t.Context(), tr, ReadOnly)
 	var missing *tree.MissingError
 	if !errors.As(err, &missing) || len(missing.Digests) != len(want) {
 		t.Fatalf("error %v, want %d missing blobs", err, len(want))
@@ -268,7 +268,7 @@ func TestConcurrentStagesBuildOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			r, err := c.Stage(t.Context(), tr)
+			r, err := c.Stage(t.Context(), tr, ReadOnly)
 			if err != nil {
 				t.Error(err)
 				return
@@ -296,11 +296,11 @@ func TestCancel(t *testing.T) {
 	}
 	first, leave := context.WithCancel(t.Context())
 	firstDone, secondDone := make(chan error), make(chan error)
-	go func() { _, err := c.Stage(first, tr); firstDone <- err }()
+	go func() { _, err := c.Stage(first, tr, ReadOnly); firstDone <- err }()
 	<-entered
 	second, leaveToo := context.WithCancel(t.Context())
 	go func() {
-		r, err := c.Stage(second, tr)
+		r, err := c.Stage(second, tr, ReadOnly)
 		if err == nil {
 			r.Release()
 		}
@@ -317,7 +317,7 @@ func TestCancel(t *testing.T) {
 		t.Errorf("first caller: %v", err)
 	}
 	leaveToo()
-	_, err := c.Stage(second, b.tree(t, map[string]node{"g": {content: "other"}}))
+	_, err := c.Stage(second, b.tree(t, map[string]node{"g": {content: "other"}}), ReadOnly)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled caller got %v", err)
 	}
@@ -364,7 +364,7 @@ func TestBlobVanishesWhileBuilding(t *testing.T) {
 		delete(b.data, small) // called with the fake's lock held for small files
 		return nil
 	}
-	_, err := c.Stage(t.Context(), tr)
+	_, err := c.Stage(t.Context(), tr, ReadOnly)
 	if missing, ok := errors.AsType[*tree.MissingError](err); !ok || len(missing.Digests) != 1 || missing.Digests[0] != small {
 		t.Errorf("vanished blob: %v", err)
 	}
@@ -377,7 +377,7 @@ func TestBlobVanishesWhileBuilding(t *testing.T) {
 		}
 		return nil
 	}
-	if _, err := c.Stage(t.Context(), tr); !errors.Is(err, broken) || !strings.Contains(err.Error(), `"b"`) {
+	if _, err := c.Stage(t.Context(), tr, ReadOnly); !errors.Is(err, broken) || !strings.Contains(err.Error(), `"b"`) {
 		t.Errorf("broken store: %v", err)
 	}
 	b.fail = nil
@@ -413,7 +413,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	tr = b.tree(t, map[string]node{"g": {content: "g"}})
 	full = 2
-	if _, err := c.Stage(t.Context(), tr); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) {
+	if _, err := c.Stage(t.Context(), tr, ReadOnly); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("full disk for good: %v", err)
 	}
 	c.trash.Empty()
@@ -522,7 +522,7 @@ func TestClosed(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Stage(t.Context(), tr); !errors.Is(err, ErrClosed) {
+	if _, err := c.Stage(t.Context(), tr, ReadOnly); !errors.Is(err, ErrClosed) {
 		t.Errorf("stage after Close: %v", err)
 	}
 	if got := merged(t, r.Lowers); len(got) != 2 {
@@ -541,7 +541,7 @@ func TestPlanIsBounded(t *testing.T) {
 		}
 	}
 	tr := b.tree(t, nodes)
-	if p := planOf(tr, tr.Digest(), nil); len(p.cuts) > maxLayers || p.cuts[0].path != "" {
+	if p := planOf(tr, ReadOnly, nil); len(p.cuts) > maxLayers || p.cuts[0].path != "" {
 		t.Errorf("%d layers, first %q", len(p.cuts), p.cuts[0].path)
 	}
 }

@@ -45,6 +45,13 @@ func setLinkTime(path string, t time.Time) error {
 	return nil
 }
 
+// sharedByLayers tells whether a file that Materialize made has the inode of another layer's: more names than here and
+// in the store.
+func sharedByLayers(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return !ok || st.Nlink > 2
+}
+
 func ownedBy(info fs.FileInfo, o Owner) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(st.Uid) == o.UID && int(st.Gid) == o.GID

@@ -22,12 +22,13 @@
 //   - Every blob that is missing for any layer of a root is in one *tree.MissingError.
 //   - No symbolic link is followed while building: links are made last, beneath directories made before.
 //   - Every file, directory and link has mtime ModTime unless its node properties say otherwise; files
-//     are 0444 or 0555, directories 0755; special bits never appear. What a directory's SubtreeReadOnly
+//     are 0444 or 0555, or as Modes says, directories 0755; special bits never appear. What a directory's SubtreeReadOnly
 //     asks is kept by the sandbox, so that both kinds of use share layers.
 //   - All methods are safe for concurrent use. Close waits for everything the Cache started.
 //
 // Files may be hardlinks into the blob store. Their shared inode is given ModTime and the configured
-// owner, always the same values; a file that wants others is copied. Hence the layers may only ever be
+// owner, always the same values; a file that wants others is copied, and so is one whose inode a layer of
+// other Modes has. Hence the layers may only ever be
 // lower directories of an overlay, or be copied: never a writable root.
 //
 // What it does not do: it mounts nothing, fetches nothing, and verifies a sample of files only when a

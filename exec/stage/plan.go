@@ -25,6 +25,7 @@ type cut struct {
 	path     string // relative to the input root, "" for the root
 	digest   digest.Digest
 	excluded []string // paths of the subtrees cut off, relative to path, sorted
+	modes    Modes
 }
 
 // plan is how one input root is cut. Immutable.
@@ -36,6 +37,7 @@ type plan struct {
 // 0 for a directory that is a layer of its own.
 type planner struct {
 	tree     *tree.Tree
+	modes    Modes
 	salt     []byte
 	limit    int
 	residual map[digest.Digest]int
@@ -45,13 +47,13 @@ type planner struct {
 
 // planOf cuts t. Equal trees have equal plans, and a subtree at the same path is cut alike in every
 // tree of similar size.
-func planOf(t *tree.Tree, rootDigest digest.Digest, salt []byte) *plan {
-	p := &planner{tree: t, salt: salt, limit: minCut}
+func planOf(t *tree.Tree, modes Modes, salt []byte) *plan {
+	p := &planner{tree: t, modes: modes, salt: salt, limit: minCut}
 	for {
 		p.residual, p.hasCut = map[digest.Digest]int{}, map[digest.Digest]bool{}
 		p.cuts = p.cuts[:0]
-		p.measure(rootDigest)
-		p.collect("", rootDigest, true)
+		p.measure(t.Digest())
+		p.collect("", t.Digest(), true)
 		if len(p.cuts) <= maxLayers {
 			return &plan{cuts: slices.Clone(p.cuts)}
 		}
@@ -85,7 +87,7 @@ func (p *planner) collect(dirPath string, d digest.Digest, isRoot bool) []string
 	own := isRoot || p.residual[d] == 0
 	at := len(p.cuts)
 	if own {
-		p.cuts = append(p.cuts, cut{path: dirPath, digest: d})
+		p.cuts = append(p.cuts, cut{path: dirPath, digest: d, modes: p.modes})
 	}
 	var excluded []string
 	for i := range dir.Directories {
@@ -123,6 +125,9 @@ func (p *planner) nameOf(c *cut) string {
 	field([]byte(c.digest.Function().String() + " " + c.digest.String()))
 	for _, e := range c.excluded {
 		field([]byte(e))
+	}
+	if c.modes != ReadOnly {
+		field([]byte{0, byte(c.modes)}) // no path has a zero byte
 	}
 	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:nameBytes]))
 }

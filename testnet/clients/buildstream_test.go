@@ -65,6 +65,29 @@ func TestBuildStreamFailure(t *testing.T) {
 	}
 }
 
+// A workspace is built again without what is newer than its source, as a user who was asked for: the times of what the
+// first build wrote come back with its outputs and go out with the inputs of the second.
+func TestBuildStreamWorkspace(t *testing.T) {
+	stream := Find(t).BuildStream(t)
+	node := stream.Place.StartNode(t)
+	client := stream.NewClient(t, node.Address(), Execution)
+	work := filepath.Join(client.dir, "work")
+	built(t, "open", client.Run(t, "workspace", "open", "--directory", stream.Place.Inside(work), "asked.bst"), nil)
+	for i, want := range []string{"made", "kept"} {
+		built(t, want, client.Run(t, "build", "asked.bst"), nil)
+		dir := client.Checkout(t, "asked.bst")
+		if how, err := os.ReadFile(filepath.Join(dir, "out", "how")); err != nil || string(how) != want+"\n" {
+			t.Errorf("build %d: %v: the product was %s, want %s", i, err, how, want)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(work, "other"), []byte("changed"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // said looks into what use.bst made.
 func said(t *testing.T, c *Client) {
 	t.Helper()

@@ -23,3 +23,8 @@ for file in /bin/busybox hello.in; do
 done
 [ "$(readlink /usr/bin/sh)" = /bin/sh ] || fail "an absolute link became $(readlink /usr/bin/sh)"
 /usr/bin/sh -c true || fail "an absolute link leads nowhere"
+
+# What is the element's own can be written to, also in place.
+echo more >>hello.in || fail "a source cannot be written to"
+[ "$(stat -c %a hello.in)" = 644 ] || fail "hello.in has mode $(stat -c %a hello.in)"
+[ "$(stat -c %a /bin/busybox)" = 755 ] || fail "busybox has mode $(stat -c %a /bin/busybox)"
