@@ -1,8 +1,9 @@
 // Package mesh is the room of people and their machines. It holds no code itself.
 //
-//	peer    who a node is: its Ed25519 key and the peer id made from it
-//	roster  who belongs to the mesh, and how each is
-//	trust   who may belong: certificates, charters, invites, and the verdicts on them
+//	peer       who a node is: its Ed25519 key and the peer id made from it
+//	roster     who belongs to the mesh, and how each is
+//	transport  calls between members, over control and bulk connections
+//	trust      who may belong: certificates, charters, invites, and the verdicts on them
 //
 // What the room does not do: it knows no blobs and no actions.
 //

@@ -1,0 +1,74 @@
+package transport
+
+import (
+	"net"
+	"sync"
+
+	"github.com/buildmesh/buildmesh/mesh/peer"
+)
+
+// opened is the set of bulk connections that are open, by peer.
+type opened struct {
+	mu    sync.Mutex
+	conns map[peer.ID]map[*tracked]bool // guarded by mu
+}
+
+// tracked is a connection that tells when it was closed.
+type tracked struct {
+	net.Conn
+	closed chan struct{}
+	once   sync.Once
+	onEnd  func()
+}
+
+// Close implements net.Conn.
+func (t *tracked) Close() error {
+	t.once.Do(func() {
+		close(t.closed)
+		t.onEnd()
+	})
+	return t.Conn.Close()
+}
+
+// track adds a connection until it is closed.
+func (o *opened) track(id peer.ID, conn net.Conn) *tracked {
+	t := &tracked{Conn: conn, closed: make(chan struct{})}
+	t.onEnd = func() { o.untrack(id, t) }
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.conns == nil {
+		o.conns = make(map[peer.ID]map[*tracked]bool)
+	}
+	if o.conns[id] == nil {
+		o.conns[id] = make(map[*tracked]bool)
+	}
+	o.conns[id][t] = true
+	return t
+}
+
+// untrack forgets a connection.
+func (o *opened) untrack(id peer.ID, t *tracked) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.conns[id], t)
+	if len(o.conns[id]) == 0 {
+		delete(o.conns, id)
+	}
+}
+
+// close closes the connections of one peer, or of all with the zero id.
+func (o *opened) close(id peer.ID) {
+	o.mu.Lock()
+	var closing []*tracked
+	for owner, conns := range o.conns {
+		for t := range conns {
+			if id.IsZero() || owner == id {
+				closing = append(closing, t)
+			}
+		}
+	}
+	o.mu.Unlock()
+	for _, t := range closing {
+		t.Close()
+	}
+}
