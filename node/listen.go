@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"syscall"
 
+	"github.com/buildmesh/buildmesh/node/bridge"
 	"github.com/buildmesh/buildmesh/node/control"
 	"github.com/buildmesh/buildmesh/node/doctor"
 	"github.com/buildmesh/buildmesh/node/reapi"
@@ -17,7 +19,7 @@ import (
 // openEndpoint makes the Remote Execution endpoint and listens.
 func (n *Node) openEndpoint(context.Context) error {
 	endpoint, err := reapi.New(reapi.Config{
-		Blobs: n.store, Results: clientResults{n.results, n.hostRoot()}, Features: n.features(),
+		Blobs: n.store, Results: notedResults{clientResults{n.results, n.hostRoot()}, n.bridge}, Features: n.features(),
 		Limits: reapi.Limits{MaxBlob: n.maxBlob()},
 		Name:   n.config.Node.Name, Logs: n.logs, Observer: n.metrics.Requests(), Log: n.log,
 	})
@@ -62,7 +64,7 @@ func (n *Node) openWeb(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.webAt, n.web = l, web.Server(web.Handler(n.metrics, n))
+	n.webAt, n.web = l, web.Server(web.Handler(n.metrics, n, web.Page{Path: bridge.TreePath, Handler: http.HandlerFunc(n.bridge.ServeTree)}))
 	n.onClose("web", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 		defer cancel()

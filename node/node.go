@@ -17,6 +17,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/sandbox"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/node/asset"
+	"github.com/buildmesh/buildmesh/node/bridge"
 	"github.com/buildmesh/buildmesh/node/config"
 	"github.com/buildmesh/buildmesh/node/control"
 	"github.com/buildmesh/buildmesh/node/lock"
@@ -40,6 +41,7 @@ type Node struct {
 	results  *results
 	logs     *logstream.Streams
 	assets   *asset.Service
+	bridge   *bridge.Origin
 	machine  *machine        // nil: this node runs no actions
 	report   *sandbox.Report // of the probe; nil: none was made
 	endpoint *reapi.Server

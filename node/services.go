@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"path/filepath"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	logpb "github.com/bazelbuild/remote-apis/build/bazel/remote/logstream/v1"
 
 	index "github.com/buildmesh/buildmesh/dht/asset"
+	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/node/asset"
+	"github.com/buildmesh/buildmesh/node/bridge"
 	"github.com/buildmesh/buildmesh/node/execution"
 	"github.com/buildmesh/buildmesh/node/logstream"
 	"github.com/buildmesh/buildmesh/node/reapi"
@@ -34,7 +37,10 @@ func (n *Node) openAssets(context.Context) error {
 		return err
 	}
 	n.onClose("assets", assets.Close)
-	o := asset.Options{Allowed: n.config.Asset.Allow}
+	if err := n.openBridge(dir, assets); err != nil {
+		return err
+	}
+	o := asset.Options{Allowed: n.config.Asset.Allow, Origin: n.bridge}
 	if n.config.Asset.Download {
 		o.Dir = filepath.Join(dir, "downloads")
 	}
@@ -46,12 +52,59 @@ func (n *Node) openAssets(context.Context) error {
 	return nil
 }
 
+// openBridge opens what answers the node's own URIs.
+func (n *Node) openBridge(dir string, assets *index.Index) error {
+	targets, err := bridge.OpenTargets(filepath.Join(dir, "targets"), bridge.TargetOptions{
+		OnError: func(err error) { n.log.Warn("results are not noted for their targets", "err", err) },
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("targets", targets.Close)
+	n.bridge, err = bridge.New(bridge.Options{
+		Assets: assets, Blobs: n.store, Results: bridgeResults{n}, Targets: targets, Dir: filepath.Join(dir, "tars"),
+	})
+	return err
+}
+
+// bridgeResults is the action results as the bridge asks for them, once the node is open.
+type bridgeResults struct{ node *Node }
+
+// Get implements bridge.Results.
+func (b bridgeResults) Get(ctx context.Context, action digest.Digest) (*repb.ActionResult, error) {
+	return clientResults{b.node.results, b.node.hostRoot()}.Get(ctx, action)
+}
+
+// notedResults is the action results of a client with a note, for the bridge, of each that passes by.
+type notedResults struct {
+	reapi.Results
+	bridge *bridge.Origin
+}
+
+// Get implements reapi.Results.
+func (r notedResults) Get(ctx context.Context, action digest.Digest) (*repb.ActionResult, error) {
+	found, err := r.Results.Get(ctx, action)
+	if err == nil {
+		r.bridge.Note(ctx, action, found)
+	}
+	return found, err
+}
+
+// Put implements reapi.Results.
+func (r notedResults) Put(ctx context.Context, action digest.Digest, result *repb.ActionResult) error {
+	err := r.Results.Put(ctx, action, result)
+	if err == nil {
+		r.bridge.Note(ctx, action, result)
+	}
+	return err
+}
+
 // register adds every service beside storage to the endpoint.
 func (n *Node) register() {
 	to := n.endpoint.Registrar()
 	logpb.RegisterLogStreamServiceServer(to, &logstream.Service{Streams: n.logs, Status: reapi.Status})
 	n.assets.Register(to)
 	if n.machine != nil {
-		execution.Register(to, execution.Options{Flights: n.machine.flights, Blobs: n.store})
+		execution.Register(to, execution.Options{Flights: n.machine.flights, Blobs: n.store, Note: n.bridge.Note})
 	}
 }

@@ -2,14 +2,16 @@
 //
 // Nouns: Service (both services), qualifiers (what narrows a URI down, checked), integrity (checksums of
 // the qualifier checksum.sri), downloader (brings in http and https URIs), flight (one download that
-// several calls wait for), UpstreamError (a failure of somebody else's).
+// several calls wait for), UpstreamError (a failure of somebody else's), Origin (answers URIs that are the
+// node's own).
 //
 // FetchBlob, in steps:
 //
 //  1. check URIs, qualifiers, digest function
 //  2. an asset known by one of the URIs and exactly these qualifiers, young enough and complete: done
-//  3. no http or https URI: NOT_FOUND; other schemes are names, which are never contacted
-//  4. download from the URIs in turn until one delivers what the checksum says; remember it
+//  3. a URI of the node's own: its Origin makes the content, which is never too old
+//  4. no http or https URI: NOT_FOUND; other schemes are names, which are never contacted
+//  5. download from the URIs in turn until one delivers what the checksum says; remember it
 //
 // Promises:
 //   - What a response names is in the blob store, complete, and kept alive by the index of assets.
@@ -19,11 +21,12 @@
 //     resolvers and redirects say: the address itself is checked when it is dialed.
 //   - Headers a client gives for a URI are not sent to another host that it redirects to, and are
 //     stored nowhere.
+//   - A blob is pushed under checksum.sri only if it has that checksum, and nothing under the node's own URIs.
 //   - One download at a time of the same URI with the same qualifiers. It goes on when its callers
 //     leave, until its timeout or Close.
 //
 // What it does not do: it unpacks no archives and clones no repositories (FetchDirectory knows what
-// was pushed only), uses no proxy, and trusts whoever pushes.
+// was pushed and what is the node's own), uses no proxy, and trusts whoever pushes.
 //
 // Source: build.bazel.remote.asset.v1; qualifiers.md beside it; Bazel's remote downloader for
 // bazel.canonical_id, http_header and http_header_url.

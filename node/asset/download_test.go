@@ -350,7 +350,10 @@ func TestNothingIsDownloadedUnlessConfigured(t *testing.T) {
 }
 
 // full is a blob store that takes nothing.
-type full struct{ err error }
+type full struct {
+	Blobs
+	err error
+}
 
 func (f full) PutFile(context.Context, digest.Function, string) (digest.Digest, error) {
 	return digest.Digest{}, f.err
@@ -362,10 +365,10 @@ func TestOwnFailuresAreGRPCErrors(t *testing.T) {
 		return e.fetch.FetchBlob(t.Context(), &rapb.FetchBlobRequest{Uris: []string{origin.URL}})
 	}
 	e := startDownloads(t, nil)
-	e.service.flights.downloader.blobs = full{cas.ErrFull}
+	e.service.flights.downloader.blobs = full{err: cas.ErrFull}
 	_, err := ask(e)
 	wantCode(t, "full store", err, codes.ResourceExhausted)
-	e.service.flights.downloader.blobs = full{cas.ErrTooLarge}
+	e.service.flights.downloader.blobs = full{err: cas.ErrTooLarge}
 	if r, err := ask(e); err != nil || codes.Code(r.Status.GetCode()) != codes.ResourceExhausted {
 		t.Errorf("larger than the store takes: %v, %v", r, err)
 	}

@@ -73,7 +73,7 @@ func (r *request) query(kind index.Kind) index.Query {
 	return index.Query{Kind: kind, Function: r.fn, URIs: r.uris, Qualifiers: r.qualifiers.identity(), Oldest: r.oldest}
 }
 
-// FetchBlob implements Fetch: pushed before, downloaded before, or downloaded now.
+// FetchBlob implements Fetch: pushed before, downloaded before, this node's own, or downloaded now.
 func (s *Service) FetchBlob(ctx context.Context, q *rapb.FetchBlobRequest) (*rapb.FetchBlobResponse, error) {
 	r, err := s.check(q)
 	if err != nil {
@@ -85,8 +85,14 @@ func (s *Service) FetchBlob(ctx context.Context, q *rapb.FetchBlobRequest) (*rap
 			Uri: uri, BlobDigest: a.Digest.Proto(), DigestFunction: r.fn.Proto(), ExpiresAt: timestamp(a.Expires),
 		}, nil
 	}
-	if !errors.Is(err, index.ErrNotFound) || s.flights == nil || !r.downloadable() {
-		return nil, statusOf(err)
+	if errors.Is(err, index.ErrNotFound) {
+		var response *rapb.FetchBlobResponse
+		if response, err = s.ownBlob(ctx, r); err == nil {
+			return response, nil
+		}
+	}
+	if !errors.Is(err, index.ErrNotFound) || s.flights == nil || !s.downloadable(r) {
+		return nil, statusOf(s.unknown(r, err))
 	}
 	if err := r.qualifiers.forDownload(); err != nil {
 		return nil, err
@@ -104,13 +110,18 @@ func (s *Service) FetchBlob(ctx context.Context, q *rapb.FetchBlobRequest) (*rap
 	return &rapb.FetchBlobResponse{Uri: uri, BlobDigest: d.Proto(), DigestFunction: r.fn.Proto()}, nil
 }
 
-// FetchDirectory implements Fetch for directories that were pushed.
+// FetchDirectory implements Fetch for directories that were pushed or are this node's own.
 func (s *Service) FetchDirectory(ctx context.Context, q *rapb.FetchDirectoryRequest) (*rapb.FetchDirectoryResponse, error) {
 	r, err := s.check(q)
 	if err != nil {
 		return nil, statusOf(err)
 	}
 	a, uri, err := s.assets.Fetch(ctx, r.query(index.Directory))
+	if errors.Is(err, index.ErrNotFound) {
+		var d digest.Digest
+		d, uri, err = s.own(ctx, r, s.options.Origin.Directory)
+		a = &index.Asset{Digest: d}
+	}
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -128,14 +139,17 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 }
 
 // downloadable reports whether any URI can be contacted.
-func (r *request) downloadable() bool {
+func (s *Service) downloadable(r *request) bool {
 	for _, uri := range r.uris {
-		if isHTTP(uri) {
+		if s.contacted(uri) {
 			return true
 		}
 	}
 	return false
 }
+
+// contacted reports whether content is downloaded from uri.
+func (s *Service) contacted(uri string) bool { return isHTTP(uri) && !s.options.Origin.Owns(uri) }
 
 // isHTTP reports whether uri has the scheme http or https. All others are names.
 func isHTTP(uri string) bool {
@@ -150,7 +164,7 @@ func (s *Service) download(ctx context.Context, r *request) (digest.Digest, stri
 	var last string
 	var failure error
 	for i, uri := range r.uris {
-		if !isHTTP(uri) {
+		if !s.contacted(uri) {
 			continue
 		}
 		left := time.Until(deadline)

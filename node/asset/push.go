@@ -75,6 +75,9 @@ func (s *Service) push(ctx context.Context, q pushed, kind index.Kind, c content
 		}
 		a.Expires = t.AsTime()
 	}
+	if err := s.pushable(ctx, &a, qualifiers); err != nil {
+		return err
+	}
 	return s.assets.Push(ctx, a)
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	index "github.com/buildmesh/buildmesh/dht/asset"
+	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/tree"
 	"github.com/buildmesh/buildmesh/node/reapi"
@@ -30,6 +31,19 @@ type Assets interface {
 type Blobs interface {
 	// PutFile stores a file that nobody writes to any more; it may consume it.
 	PutFile(ctx context.Context, fn digest.Function, path string) (digest.Digest, error)
+	// NewReader opens one blob.
+	NewReader(ctx context.Context, d digest.Digest) (*cas.Reader, error)
+}
+
+// Origin answers URIs that are this node's own: node/bridge's Origin. Their content is always fresh.
+type Origin interface {
+	// Owns reports whether a URI is answered here and nowhere else.
+	Owns(uri string) bool
+	// Blob gives the blob that uri names, with a digest made by fn; an error that wraps the index's
+	// ErrNotFound when it is not here.
+	Blob(ctx context.Context, fn digest.Function, uri string) (digest.Digest, error)
+	// Directory is the same for directories.
+	Directory(ctx context.Context, fn digest.Function, uri string) (digest.Digest, error)
 }
 
 // Options shape a Service; zero values mean the defaults told at each field.
@@ -46,6 +60,8 @@ type Options struct {
 	Parallel int
 	// Allowed are addresses that may be connected to although they are not public.
 	Allowed []netip.Prefix
+	// Origin answers some URIs itself. Default: nobody does.
+	Origin Origin
 }
 
 func (o Options) withDefaults() Options {
@@ -61,6 +77,9 @@ func (o Options) withDefaults() Options {
 	if o.Parallel <= 0 {
 		o.Parallel = 16
 	}
+	if o.Origin == nil {
+		o.Origin = nobody{}
+	}
 	return o
 }
 
@@ -69,6 +88,7 @@ type Service struct {
 	rapb.UnsafeFetchServer
 	rapb.UnsafePushServer
 	assets  Assets
+	blobs   Blobs
 	options Options
 	flights *flights // nil when nothing is downloaded
 }
@@ -76,7 +96,7 @@ type Service struct {
 // New makes the services over an index and the blob store its content is in.
 func New(assets Assets, blobs Blobs, o Options) (*Service, error) {
 	o = o.withDefaults()
-	s := &Service{assets: assets, options: o}
+	s := &Service{assets: assets, blobs: blobs, options: o}
 	if o.Dir == "" {
 		return s, nil
 	}

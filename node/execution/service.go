@@ -22,6 +22,10 @@ type Options struct {
 	Blobs     Blobs         // for what clients ask to have inlined
 	KeepAlive time.Duration // longest silence on a stream; default 20 s
 	MaxInline int64         // bytes of an ExecuteResponse with what is inlined in it; default 2 MiB
+
+	// Note is told of each good result before the client that waits for it; ctx is that of the client's
+	// call. Default: nobody is.
+	Note func(ctx context.Context, action digest.Digest, r *repb.ActionResult)
 }
 
 // Register adds both services to a server.
@@ -31,6 +35,9 @@ func Register(to grpc.ServiceRegistrar, o Options) {
 	}
 	if o.MaxInline <= 0 {
 		o.MaxInline = 2 << 20
+	}
+	if o.Note == nil {
+		o.Note = func(context.Context, digest.Digest, *repb.ActionResult) {}
 	}
 	repb.RegisterExecutionServer(to, &Service{options: o})
 	longrunningpb.RegisterOperationsServer(to, &Operations{flights: o.Flights})
@@ -90,6 +97,9 @@ func (s *Service) stream(ctx context.Context, f *flight.Flight, w wish, to grpc.
 			return reapi.Status(err) // the client left; otherwise it is time to repeat the state
 		}
 		if state.Done() {
+			if r := state.Response; r.Status.GetCode() == 0 && r.Result != nil {
+				s.options.Note(ctx, f.Action(), r.Result)
+			}
 			state.Response = s.inline(ctx, f.Action().Function(), w, state.Response)
 		}
 		op, err := operation(f, state)

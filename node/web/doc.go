@@ -1,11 +1,13 @@
 // Package web is what a node shows over HTTP on loopback: metrics, health and one page of status.
 //
 // Nouns: Metrics (counters of requests and actions, with their own registry), Source (whom the page
-// and the gauges ask), Handler (the three addresses).
+// and the gauges ask), Handler (the addresses), Page (one
+// that another package adds).
 //
 //	/metrics  Prometheus text
 //	/healthz  200 "ok", or 503 and the reason while the node drains or its store is broken
 //	/         the status as a page for people, without script
+//	/tree/    trees of the store as tars: node/bridge adds it
 //
 // Promises:
 //   - No label ever holds a digest, a target, an instance name or a peer: their number is not bounded.

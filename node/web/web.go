@@ -27,8 +27,14 @@ type Source interface {
 //go:embed page.html
 var page string
 
-// Handler serves metrics, health and the status page.
-func Handler(m *Metrics, s Source) http.Handler {
+// Page is one more thing to serve, for GET and HEAD.
+type Page struct {
+	Path    string // a pattern of http.ServeMux, without the method
+	Handler http.Handler
+}
+
+// Handler serves metrics, health, the status page, and what others add.
+func Handler(m *Metrics, s Source, more ...Page) http.Handler {
 	tmpl := template.Must(template.New("page").Funcs(template.FuncMap{
 		"bytes": human.Bytes, "count": human.Count, "cores": human.Cores, "percent": human.Percent, "since": since,
 	}).Parse(page))
@@ -51,6 +57,9 @@ func Handler(m *Metrics, s Source) http.Handler {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 		w.Write(out.Bytes())
 	})
+	for _, p := range more {
+		mux.Handle("GET "+p.Path, p.Handler)
+	}
 	return guard(mux)
 }
 
