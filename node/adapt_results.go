@@ -44,9 +44,9 @@ func (n *Node) openResults(context.Context) error {
 
 // find looks for a complete result under each root in turn and counts one look-up. Its error wraps
 // actioncache.ErrNotFound when there is none.
-func (r *results) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (*repb.ActionResult, error) {
+func (r *results) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (found *repb.ActionResult, err error) {
 	for _, root := range roots {
-		found, err := r.cache.Get(ctx, actioncache.Key{Action: d, Root: root})
+		found, err = r.cache.Get(ctx, actioncache.Key{Action: d, Root: root})
 		if err == nil {
 			r.hits.Add(1)
 			return found, nil
@@ -56,7 +56,7 @@ func (r *results) find(ctx context.Context, d digest.Digest, roots ...actioncach
 		}
 	}
 	r.misses.Add(1)
-	return nil, fmt.Errorf("result of action %s: %w", d.Short(), actioncache.ErrNotFound)
+	return nil, err // the last one's, which is a miss
 }
 
 // status is the results as the control API tells of them.
@@ -78,21 +78,36 @@ func (n *Node) hostRoot() actioncache.Root {
 // is found first, what a client uploaded itself stays under a root of its own.
 type clientResults struct {
 	results *results
-	host    actioncache.Root
+	roots   []actioncache.Root // in the order they are looked under
 }
 
-// Get implements reapi.Results. A digest does not tell of which kind its action is.
-func (c clientResults) Get(ctx context.Context, d digest.Digest) (*repb.ActionResult, error) {
-	roots := []actioncache.Root{c.host, actioncache.Hermetic, imageRoot(), actioncache.Client}
-	if c.host == actioncache.Client {
+// clientResults are those of this node. A digest does not tell of which kind its action is, so a client's
+// question goes to all roots.
+func (n *Node) clientResults() clientResults {
+	roots := []actioncache.Root{n.hostRoot(), actioncache.Hermetic, imageRoot(), actioncache.Client}
+	if n.machine == nil {
 		roots = roots[3:]
 	}
-	found, err := c.results.find(ctx, d, roots...)
+	return clientResults{results: n.results, roots: roots}
+}
+
+// Get implements reapi.Results.
+func (c clientResults) Get(ctx context.Context, d digest.Digest) (*repb.ActionResult, error) {
+	found, err := c.results.find(ctx, d, c.roots...)
 	if errors.Is(err, actioncache.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %w", err, cas.ErrNotFound)
+		return nil, noResult{err}
 	}
 	return found, err
 }
+
+// noResult is a miss as the endpoint knows it, made without formatting a word.
+type noResult struct{ error }
+
+// Is implements the promise of reapi.Results.
+func (noResult) Is(target error) bool { return target == cas.ErrNotFound }
+
+// Unwrap gives the cache's own error.
+func (n noResult) Unwrap() error { return n.error }
 
 // Put implements reapi.Results.
 func (c clientResults) Put(ctx context.Context, d digest.Digest, r *repb.ActionResult) error {

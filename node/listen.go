@@ -19,7 +19,7 @@ import (
 // openEndpoint makes the Remote Execution endpoint and listens.
 func (n *Node) openEndpoint(context.Context) error {
 	endpoint, err := reapi.New(reapi.Config{
-		Blobs: n.store, Results: notedResults{clientResults{n.results, n.hostRoot()}, n.bridge}, Features: n.features(),
+		Blobs: n.store, Results: notedResults{n.clientResults(), n.bridge}, Features: n.features(),
 		Limits: reapi.Limits{MaxBlob: n.maxBlob()},
 		Name:   n.config.Node.Name, Logs: n.logs, Observer: n.metrics.Requests(), Log: n.log,
 	})

@@ -72,7 +72,7 @@ type bridgeResults struct{ node *Node }
 
 // Get implements bridge.Results.
 func (b bridgeResults) Get(ctx context.Context, action digest.Digest) (*repb.ActionResult, error) {
-	return clientResults{b.node.results, b.node.hostRoot()}.Get(ctx, action)
+	return b.node.clientResults().Get(ctx, action)
 }
 
 // notedResults is the action results of a client with a note, for the bridge, of each that passes by.

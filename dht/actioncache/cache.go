@@ -213,11 +213,29 @@ func (c *Cache) miss(key Key, err error) error {
 		return fmt.Errorf("get result of action %s: %w", key.Action.Short(), err)
 	}
 	c.misses.Add(1)
-	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("get result of action %s: %w", key.Action.Short(), err)
-	}
-	return fmt.Errorf("get result of action %s: %w: %w", key.Action.Short(), ErrNotFound, err)
+	return &missError{action: key.Action, why: err}
 }
+
+// missError is a miss. Misses are the common case, tens of thousands a build, so it is put into words
+// only when somebody reads it.
+type missError struct {
+	action digest.Digest
+	why    error // ErrNotFound itself, or what makes a stored result useless
+}
+
+func (e *missError) Error() string {
+	text := "get result of action " + e.action.Short() + ": " + ErrNotFound.Error()
+	if e.why != ErrNotFound {
+		text += ": " + e.why.Error()
+	}
+	return text
+}
+
+// Is makes every miss an ErrNotFound.
+func (e *missError) Is(target error) bool { return target == ErrNotFound }
+
+// Unwrap gives the reason.
+func (e *missError) Unwrap() error { return e.why }
 
 // Put stores a result under key and replaces what was there. It does not look whether the result is
 // complete: Get does. Errors: ErrUncacheable, ErrInvalid when a digest in it is malformed,

@@ -3,6 +3,7 @@ package reapi
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -12,7 +13,9 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	bspb "google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
@@ -81,6 +84,9 @@ func (s *bareServer) BatchReadBlobs(context.Context, *repb.BatchReadBlobsRequest
 }
 
 func (s *bareServer) GetActionResult(context.Context, *repb.GetActionResultRequest) (*repb.ActionResult, error) {
+	if s.result == nil {
+		return nil, status.Error(codes.NotFound, "not found")
+	}
 	return s.result, nil
 }
 
@@ -275,6 +281,21 @@ func benchResult(b *testing.B, callers int) {
 	other := repb.NewActionCacheClient(bare(b, &bareServer{result: aResult()}))
 	compare(b, callers, func() error { _, err := e.cache.GetActionResult(b.Context(), q); return err },
 		func() error { _, err := other.GetActionResult(b.Context(), q); return err })
+}
+
+// BenchmarkGetActionResultMiss32 asks for what is not there; the bare server knows that at once.
+func BenchmarkGetActionResultMiss32(b *testing.B) {
+	e := start(b)
+	q := &repb.GetActionResultRequest{ActionDigest: abc.Proto()}
+	other := repb.NewActionCacheClient(bare(b, &bareServer{}))
+	miss := func(_ *repb.ActionResult, err error) error {
+		if status.Code(err) != codes.NotFound {
+			return fmt.Errorf("a miss ended with %w", err)
+		}
+		return nil
+	}
+	compare(b, 32, func() error { return miss(e.cache.GetActionResult(b.Context(), q)) },
+		func() error { return miss(other.GetActionResult(b.Context(), q)) })
 }
 
 func BenchmarkGetActionResult1(b *testing.B)  { benchResult(b, 1) }

@@ -2,10 +2,12 @@ package reapi
 
 import (
 	"context"
+	"errors"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
 )
 
@@ -27,6 +29,9 @@ func (s *resultService) GetActionResult(ctx context.Context, q *repb.GetActionRe
 		return nil, err
 	}
 	result, err := s.results.Get(ctx, action)
+	if errors.Is(err, cas.ErrNotFound) {
+		return nil, missStatus(err)
+	}
 	if err != nil {
 		return nil, err
 	}
