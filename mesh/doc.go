@@ -4,10 +4,12 @@
 //	roster     who belongs to the mesh, and how each is
 //	transport  calls between members, over control and bulk connections
 //	trust      who may belong: certificates, charters, invites, and the verdicts on them
+//	member     this node's own place in a mesh, on disk
+//	hello      the first words of two nodes: members greet, a joiner is admitted
 //
 // What the room does not do: it knows no blobs and no actions.
 //
-// A node stands alone so far: it has an identity, and nobody yet to show it to.
+// Discovery and gossip are not here yet: a node meets whom it joined and who joined through it.
 //
 // Start reading at mesh/peer.
 package mesh

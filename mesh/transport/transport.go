@@ -26,6 +26,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -263,9 +264,11 @@ func (t *Transport) Learn(id peer.ID, addresses []netip.AddrPort) {
 	t.forgive(id) // a new address deserves a try at once
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, c := range []*grpc.ClientConn{t.controls[id], t.bulks[id]} {
-		if c != nil {
-			c.ResetConnectBackoff()
+	for _, clients := range []map[peer.ID]*grpc.ClientConn{t.controls, t.bulks} {
+		// A client that could not connect would answer the next call with its old failure.
+		if c := clients[id]; c != nil && c.GetState() == connectivity.TransientFailure {
+			delete(clients, id)
+			c.Close()
 		}
 	}
 }
