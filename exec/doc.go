@@ -10,6 +10,7 @@
 //	stage        the input root as read-only layers on disk
 //	fingerprint  what of this machine an action can see, as one value
 //	sandbox      the isolation one command runs in; cgroup accounts and limits it
+//	bot          actions lent to bots of the Remote Workers API
 //	run          all of the above for one action, once
 //	collect      what it left behind, as blobs and an action result
 //

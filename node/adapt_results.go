@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/bot"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/image"
 	"github.com/buildmesh/buildmesh/node/reapi"
@@ -154,5 +156,9 @@ func (f flightResults) Get(ctx context.Context, a *action.Action) (*repb.ActionR
 
 // Put implements flight.Results.
 func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.ActionResult) error {
-	return f.results.cache.Put(ctx, actioncache.Key{Action: a.Digest, Root: f.root(a)}, r)
+	root := f.root(a)
+	if strings.HasPrefix(r.GetExecutionMetadata().GetWorker(), bot.WorkerPrefix) {
+		root = actioncache.Client // nobody can tell where a bot ran it: it is for this node's clients only
+	}
+	return f.results.cache.Put(ctx, actioncache.Key{Action: a.Digest, Root: root}, r)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/bot"
 	"github.com/buildmesh/buildmesh/exec/cgroup"
 	"github.com/buildmesh/buildmesh/exec/fingerprint"
 	"github.com/buildmesh/buildmesh/exec/flight"
@@ -35,6 +36,8 @@ type machine struct {
 	stage       *stage.Cache
 	slots       *slot.Pool
 	flights     *flight.Table
+	bots        *bot.Bots   // nil: none are let in
+	placer      *bot.Placer // nil with bots
 	counts      *counts
 }
 
@@ -156,7 +159,7 @@ func (n *Node) runOptions(m *machine, dir string) run.Options {
 // newFlights makes the table of executions.
 func (n *Node) newFlights(m *machine, executor flight.Executor) *flight.Table {
 	return flight.New(flight.Options{
-		Blobs: n.store, Executor: countedExecutor{executor, m.counts}, Slots: countedSlots{m.slots, m.counts}, Streams: n.logs,
+		Blobs: n.store, Placer: n.openPlacer(m, executor), Streams: n.logs,
 		Results: flightResults{n.results, actioncache.Root(m.fingerprint.Sum), m.counts},
 		Match:   m.match,
 		Status:  reapi.Status, Limits: action.Limits{MaxTimeout: n.config.Exec.MaxTimeout},
@@ -164,15 +167,21 @@ func (n *Node) newFlights(m *machine, executor flight.Executor) *flight.Table {
 	})
 }
 
-// match reports whether this machine fulfils a request, before anything is done for it.
+// match reports whether anybody fulfils a request, before anything is done for it.
 func (m *machine) match(r platform.Request) error {
 	if r.ContainerImage != "" {
 		if _, err := image.Parse(r.ContainerImage); err != nil {
 			return &image.Error{Image: r.ContainerImage, Err: err}
 		}
 	}
-	return r.Match(m.offer)
+	if m.placer != nil {
+		return m.placer.Suits(r)
+	}
+	return m.here(r)
 }
+
+// here reports whether this machine by itself fulfils a request.
+func (m *machine) here(r platform.Request) error { return r.Match(m.offer) }
 
 // instances splits a list of names; empty ones are left out.
 func instances(list string) []string {

@@ -160,6 +160,9 @@ func (n *Node) serveWeb() error {
 func (n *Node) drain() {
 	n.drained.Do(func() {
 		n.draining.Store(true)
+		if n.machine != nil && n.machine.bots != nil {
+			n.machine.bots.Close() // their calls wait for work, of which there is no more
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), n.config.Node.Drain)
 		defer cancel()
 		stop := make(chan struct{})

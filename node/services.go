@@ -11,6 +11,7 @@ import (
 	index "github.com/buildmesh/buildmesh/dht/asset"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/node/asset"
+	"github.com/buildmesh/buildmesh/node/bot"
 	"github.com/buildmesh/buildmesh/node/bridge"
 	"github.com/buildmesh/buildmesh/node/execution"
 	"github.com/buildmesh/buildmesh/node/logstream"
@@ -106,5 +107,8 @@ func (n *Node) register() {
 	n.assets.Register(to)
 	if n.machine != nil {
 		execution.Register(to, execution.Options{Flights: n.machine.flights, Blobs: n.store, Note: n.bridge.Note})
+		if n.machine.bots != nil {
+			bot.Register(to, n.machine.bots)
+		}
 	}
 }

@@ -2,6 +2,8 @@
 //
 //	control/v1  what the command line asks the running node, over a unix socket only its owner opens
 //
+//	remoteworkers/v1test2  the Remote Workers API, by which a BuildGrid bot lends its machine to a node
+//
 // The Remote Execution API itself is not here: it comes from github.com/bazelbuild/remote-apis.
 // What the room does not do: no logic stands in it. `make proto` makes the generated files anew;
 // the versions of the generators are pinned in the Makefile.

@@ -7,7 +7,7 @@
 // A flight passes through the stages of the protocol in this order, never back:
 //
 //  1. CACHE_CHECK: Results.Get, unless skip_cache_lookup or do_not_cache
-//  2. QUEUED: Slots.Acquire, by priority and in turn between invocations
+//  2. QUEUED: Placer.Place; by itself a machine gives its slots by priority and in turn between invocations
 //  3. EXECUTING: Executor.Execute
 //  4. COMPLETED: Results.Put, unless do_not_cache, exit code != 0 or an error; then the Response is visible
 //

@@ -70,6 +70,13 @@ type Executor interface {
 	Execute(ctx context.Context, a *action.Action, o Observer) (*Outcome, error)
 }
 
+// Placer finds out where an action is to run, and room for it there.
+type Placer interface {
+	// Place waits until there is room and gives who runs the action. release is called once, after the
+	// run; it is not nil unless err is set.
+	Place(ctx context.Context, a *action.Action, r Request) (e Executor, release func(), err error)
+}
+
 // Results is a cache of action results. Which results it shares with whom is its own affair.
 type Results interface {
 	// Get gives a complete result, or an error that wraps ErrNotCached.

@@ -68,30 +68,25 @@ func (t *Table) lookup(ctx context.Context, f *Flight) (r *repb.ActionResult) {
 	return r
 }
 
-// execute waits for a slot and runs the action in it.
+// execute finds a place for the action and runs it there.
 func (t *Table) execute(ctx context.Context, f *Flight, queued *timestamppb.Timestamp) (outcome *Outcome, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			outcome, err = nil, &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	if t.options.Slots != nil {
-		s, err := t.options.Slots.Acquire(ctx, slot.Request{
-			Cores: f.action.Platform.Cores, MemoryBytes: f.action.Platform.MemoryBytes,
-			Priority: f.request.Priority, Invocation: f.request.Meta.Invocation,
-		})
-		if err != nil {
-			return nil, unsupported(err)
-		}
-		defer s.Release()
+	executor, release, err := t.options.Placer.Place(ctx, f.action, f.request)
+	if err != nil {
+		return nil, unsupported(err)
 	}
+	defer release()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	f.enter(repb.ExecutionStage_EXECUTING)
 	o := &observer{flight: f, streams: t.options.Streams, queued: queued}
 	defer o.close()
-	return t.options.Executor.Execute(ctx, f.action, o)
+	return executor.Execute(ctx, f.action, o)
 }
 
 // complete adds what the executor cannot know, and makes sure that a result never serialises to nothing.

@@ -19,13 +19,14 @@ import (
 // NamePrefix begins the name of every flight; 32 hexadecimal digits of randomness follow.
 const NamePrefix = "operations/"
 
-// Options is what a Table works with. Blobs, Executor and Status must be set; zero values of the
-// numbers stand for the defaults given.
+// Options is what a Table works with. Blobs, Status, and Executor or Placer must be set; zero values of
+// the numbers stand for the defaults given.
 type Options struct {
 	Blobs    action.Blobs
 	Executor Executor
 	Results  Results                      // nil: nothing is cached
 	Slots    Slots                        // nil: everything runs at once
+	Placer   Placer                       // nil: Here, with Executor and Slots
 	Streams  Follower                     // nil: the output cannot be read while it is written
 	Match    func(platform.Request) error // whether any executor fulfils a request; nil: all do
 	Status   func(error) error            // gives an error its gRPC status, as an error
@@ -41,8 +42,11 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Blobs == nil || o.Executor == nil || o.Status == nil {
-		panic("flight: options without Blobs, Executor or Status")
+	if o.Blobs == nil || o.Executor == nil && o.Placer == nil || o.Status == nil {
+		panic("flight: options without Blobs, Status, or an Executor or Placer")
+	}
+	if o.Placer == nil {
+		o.Placer = Here{Executor: o.Executor, Slots: o.Slots}
 	}
 	if o.Match == nil {
 		o.Match = func(platform.Request) error { return nil }

@@ -65,6 +65,7 @@ type Exec struct {
 	Images          bool
 	ImageRegistries string
 	ImageSize       Size
+	Bots            bool
 }
 
 // Asset bounds what is downloaded for clients.

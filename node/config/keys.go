@@ -123,6 +123,9 @@ func execKeys() []Key {
 			at:  func(c *Config) any { return &c.Exec.ImageRegistries }},
 		{Name: "exec.image_size", Default: "20GiB", Min: 1 << 20, Doc: "largest container image, unpacked; at least 1MiB",
 			at: func(c *Config) any { return &c.Exec.ImageSize }},
+		{Name: "exec.bots", Default: "false",
+			Doc: "let bots of the Remote Workers API (buildbox-worker) take actions; whoever reaches the endpoint can then make results up",
+			at:  func(c *Config) any { return &c.Exec.Bots }},
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/tree"
 	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/bot"
 	"github.com/buildmesh/buildmesh/exec/collect"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/image"
@@ -120,10 +121,18 @@ func executionStatus(err error) *status.Status {
 		output      *collect.OutputError
 		resource    *run.ResourceError
 		container   *image.Error
+		gone        *bot.UnavailableError
+		failure     *bot.FailureError
 	)
 	switch {
 	case errors.As(err, &container):
 		return imageStatus(err, container)
+	case errors.As(err, &gone), errors.Is(err, bot.ErrClosed), errors.Is(err, bot.ErrFull):
+		return detailed(codes.Unavailable, err, retryInfo(transientRetry))
+	case errors.As(err, &failure):
+		return status.New(failure.Code, err.Error())
+	case errors.Is(err, bot.ErrSuperseded):
+		return status.New(codes.Aborted, err.Error())
 	case errors.As(err, &missing):
 		return detailed(codes.FailedPrecondition, err, preconditionFailure(missing.Digests))
 	case errors.As(err, &directories):

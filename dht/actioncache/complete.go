@@ -1,0 +1,28 @@
+package actioncache
+
+import (
+	"context"
+	"fmt"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/tree"
+)
+
+// Complete reports whether everything a result refers to, by digests of fn, is in the blob store, and
+// extends its lifetime. Errors: ErrInvalid, one that says what is missing, the store's.
+func (c *Cache) Complete(ctx context.Context, fn digest.Function, result *repb.ActionResult) error {
+	blobs, err := c.references(ctx, fn, result)
+	if err != nil {
+		return err
+	}
+	missing, err := c.blobs.Missing(ctx, blobs)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%w: %w", errIncomplete, &tree.MissingError{Digests: missing})
+	}
+	return nil
+}
