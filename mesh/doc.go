@@ -2,6 +2,8 @@
 //
 //	peer       who a node is: its Ed25519 key and the peer id made from it
 //	roster     who belongs to the mesh, and how each is
+//	gossip     keeps the roster current without a server
+//	health     looks after the members whose state is in doubt
 //	transport  calls between members, over control and bulk connections
 //	trust      who may belong: certificates, charters, invites, and the verdicts on them
 //	member     this node's own place in a mesh, on disk

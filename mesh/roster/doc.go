@@ -9,10 +9,11 @@
 //
 //	claim alive, nothing against it              alive
 //	claim alive, our own attempt failed          suspect: alive in gossip, but not for us
-//	claim dead or left, we heard from it since   alive: own evidence beats gossip
-//	claim dead or left, not yet looked           suspect, and in Doubtful until someone looks
-//	claim dead or left, our own attempt failed   dead or left
-//	claim dead or left, nobody looked in time    dead or left
+//	claim dead, we heard from it since           alive for 10 s: own evidence beats gossip
+//	claim dead, not yet looked                   suspect, and in Doubtful until someone looks
+//	claim dead, our own attempt failed           dead
+//	claim dead, nobody looked in time            dead
+//	it said goodbye itself, signed               left
 //
 // Promises:
 //   - All methods may be called by any number of goroutines. A Snapshot is never changed after it was given.

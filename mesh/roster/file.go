@@ -34,7 +34,7 @@ type record struct {
 	ID      string    `json:"id"`
 	Name    string    `json:"name"`
 	Site    string    `json:"site,omitempty"`
-	Roles   []string  `json:"roles,omitempty"`
+	Roles   uint8     `json:"roles,omitempty"`
 	Gossip  string    `json:"gossip"`
 	Control string    `json:"control,omitempty"`
 	Bulk    string    `json:"bulk,omitempty"`

@@ -40,7 +40,7 @@ type Member struct {
 	ID    peer.ID
 	Name  string // for people, from its certificate
 	Site  string // from its certificate; empty: the only one
-	Roles []string
+	Roles uint8  // bits of trust.Roles
 
 	Gossip  netip.AddrPort // where it gossips, UDP and TCP
 	Control netip.AddrPort // where its control connection is taken
@@ -55,7 +55,7 @@ type Member struct {
 
 // equal reports whether nothing a watcher cares for differs. Seen moves all the time and is no such thing.
 func (m Member) equal(o Member) bool {
-	return m.ID == o.ID && m.Name == o.Name && m.Site == o.Site && slices.Equal(m.Roles, o.Roles) &&
+	return m.ID == o.ID && m.Name == o.Name && m.Site == o.Site && m.Roles == o.Roles &&
 		m.Gossip == o.Gossip && m.Control == o.Control && m.Bulk == o.Bulk && m.Boot == o.Boot &&
 		m.State == o.State && m.Since.Equal(o.Since) && m.Reason == o.Reason
 }

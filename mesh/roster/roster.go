@@ -100,7 +100,8 @@ func (r *Roster) ClaimAlive(m Member) {
 	r.update(func(now time.Time) { r.table.claimAlive(m, now) })
 }
 
-// ClaimGone takes in that gossip calls one start of a member dead, or says that it left.
+// ClaimGone takes in that gossip calls one start of a member dead; or, with left, that the member itself
+// said, signed, that this start ends.
 func (r *Roster) ClaimGone(id peer.ID, boot string, left bool) {
 	r.update(func(now time.Time) { r.table.claimGone(id, boot, left, now) })
 }

@@ -24,7 +24,7 @@ func TestPersistence(t *testing.T) {
 	dir := t.TempDir()
 	r := Open(dir, self, silent(t))
 	m := member(ana, "boot")
-	m.Site, m.Roles = "haus", []string{"runs"}
+	m.Site, m.Roles = "haus", 1
 	m.Control, m.Bulk = netip.MustParseAddrPort("[fe80::1%eth0]:1"), netip.MustParseAddrPort("10.0.0.7:2")
 	r.ClaimAlive(m)
 	r.ClaimAlive(member(ben, "boot"))

@@ -42,20 +42,20 @@ func (e *entry) judge(now time.Time) (State, string) {
 		return Alive, ""
 	case e.alive():
 		return Suspect, "alive in gossip, but: " + e.why
-	case e.forgotten && !seen.After(e.claimed):
+	case e.gone == Left: // it said so itself, and may answer for a while yet
+		return Left, "left the mesh"
+	case e.forgotten && seen.Before(e.claimed):
 		return Dead, "not seen since this node started"
 	}
 	looked := e.claimed // when the claim, or the evidence against it, wants somebody to look
-	if seen.After(e.claimed) && !failed.After(seen) {
+	if !seen.Before(e.claimed) && !failed.After(seen) {
 		looked = seen.Add(holds)
 	}
 	switch {
 	case now.Before(looked):
 		return Alive, ""
-	case !failed.After(e.claimed) && now.Before(looked.Add(lookWithin)):
+	case failed.Before(e.claimed) && now.Before(looked.Add(lookWithin)):
 		return Suspect, "gossip lost it, and this node has not looked yet"
-	case e.gone == Left:
-		return Left, "left the mesh"
 	default:
 		return Dead, "gossip lost it"
 	}
@@ -115,7 +115,7 @@ func (t *table) claimAlive(m Member, now time.Time) {
 	t.settle(e, now)
 }
 
-// claimGone takes in that gossip says: this start of id is dead, or has left.
+// claimGone takes in that gossip says: this start of id is dead; or that itself said, signed: it leaves.
 func (t *table) claimGone(id peer.ID, boot string, left bool, now time.Time) {
 	e := t.entries[id]
 	if e == nil || !slices.Contains(e.boots, boot) {

@@ -78,8 +78,9 @@ func TestJudge(t *testing.T) {
 		"0 dead, 1 seen, 14 tick":             Dead,
 		"0 dead, 3 tick, 9 seen":              Alive,
 		"0 dead, 3 tick, 9 alive":             Alive,
-		"0 left, 1 failed":                    Left,
-		"0 left, 1 seen":                      Alive, // nor does gossip say goodbye for others
+		"0 left":                              Left,
+		"0 alive-b, 1 left":                   Alive, // the other start goes on
+		"0 left, 1 seen":                      Left,  // it said so itself, and answers to the last
 		"0 alive-b, 1 dead":                   Alive, // the earlier start died
 		"0 alive-b, 1 dead-b":                 Alive, // the other still lives
 		"0 alive-b, 1 dead, 2 dead-b, 5 tick": Dead,
