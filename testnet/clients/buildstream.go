@@ -70,6 +70,17 @@ func (b *BuildStream) rootfs(dir string) error {
 	return os.Symlink("/bin/sh", filepath.Join(dir, "usr", "bin", "sh"))
 }
 
+// Server is where Remote Execution answers.
+type Server struct{ Address, Instance string }
+
+// yaml is the server as buildstream.conf names it.
+func (s Server) yaml() string {
+	if s.Instance == "" {
+		return fmt.Sprintf("url: %q", "http://"+s.Address)
+	}
+	return fmt.Sprintf("url: %q, instance-name: %s", "http://"+s.Address, s.Instance)
+}
+
 // Service is a part of a Remote Execution server that BuildStream is told to use.
 type Service string
 
@@ -86,9 +97,9 @@ type Client struct {
 	dir    string // as seen from outside
 }
 
-// NewClient makes a fresh client of the server at address, which uses the given services of it and builds locally what
+// NewClient makes a fresh client of a server, which uses the given services of it and builds locally what
 // it may not execute there.
-func (b *BuildStream) NewClient(t testing.TB, address string, services ...Service) *Client {
+func (b *BuildStream) NewClient(t testing.TB, server Server, services ...Service) *Client {
 	t.Helper()
 	dir, err := os.MkdirTemp(b.Place.Dir, "client-")
 	if err != nil {
@@ -102,12 +113,12 @@ func (b *BuildStream) NewClient(t testing.TB, address string, services ...Servic
 	for _, service := range services {
 		if service != Execution {
 			fmt.Fprintf(&conf, "%s:\n  override-project-caches: true\n  servers:\n", service)
-			fmt.Fprintf(&conf, "  - {url: %q, instance-name: bst, type: all, push: true}\n", "http://"+address)
+			fmt.Fprintf(&conf, "  - {%s, type: all, push: true}\n", server.yaml())
 			continue
 		}
 		fmt.Fprintf(&conf, "%s:\n", service)
 		for _, part := range []string{"execution", "storage", "action-cache"} {
-			fmt.Fprintf(&conf, "  %s-service: {url: %q, instance-name: bst}\n", part, "http://"+address)
+			fmt.Fprintf(&conf, "  %s-service: {%s}\n", part, server.yaml())
 		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, "buildstream.conf"), []byte(conf.String()), 0o644); err != nil {

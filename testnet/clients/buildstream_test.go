@@ -28,7 +28,7 @@ func built(t *testing.T, what string, s Streamed, want map[string]int) {
 func TestBuildStream(t *testing.T) {
 	stream := Find(t).BuildStream(t)
 	node := stream.Place.StartNode(t)
-	first := stream.NewClient(t, node.Address(), Artifacts, Sources, Execution)
+	first := stream.NewClient(t, node.BuildStream(), Artifacts, Sources, Execution)
 	built(t, "from empty", first.Run(t, "build", "use.bst"), map[string]int{"Build": 3, "Pull": 0})
 	said(t, first)
 	ran := node.Metric("buildmesh_actions_total")
@@ -36,13 +36,13 @@ func TestBuildStream(t *testing.T) {
 		t.Errorf("%v actions ran on the node, want at least 3", ran)
 	}
 
-	second := stream.NewClient(t, node.Address(), Artifacts, Sources, Execution)
+	second := stream.NewClient(t, node.BuildStream(), Artifacts, Sources, Execution)
 	built(t, "again, with pulls", second.Run(t, "build", "use.bst"), map[string]int{"Build": 0, "Pull": 1})
 	said(t, second)
 
 	built(t, "the rest, with pulls", second.Run(t, "artifact", "pull", "--deps", "all", "use.bst"), map[string]int{"Pull": 2})
 
-	third := stream.NewClient(t, node.Address(), Execution)
+	third := stream.NewClient(t, node.BuildStream(), Execution)
 	built(t, "again, from the action cache", third.Run(t, "build", "use.bst"), map[string]int{"Build": 3})
 	said(t, third)
 	if again := node.Metric("buildmesh_actions_total"); again != ran {
@@ -55,7 +55,7 @@ func TestBuildStreamFailure(t *testing.T) {
 	stream := Find(t).BuildStream(t)
 	node := stream.Place.StartNode(t)
 	for attempt := 1; attempt <= 2; attempt++ {
-		s := stream.NewClient(t, node.Address(), Execution).Run(t, "build", "broken.bst")
+		s := stream.NewClient(t, node.BuildStream(), Execution).Run(t, "build", "broken.bst")
 		if s.Exit == 0 || !strings.Contains(s.Output, "this element fails on purpose") || !strings.Contains(s.Output, "exitcode 7") {
 			t.Errorf("attempt %d: exit %d\n%s", attempt, s.Exit, s.Tail())
 		}
@@ -70,7 +70,7 @@ func TestBuildStreamFailure(t *testing.T) {
 func TestBuildStreamWorkspace(t *testing.T) {
 	stream := Find(t).BuildStream(t)
 	node := stream.Place.StartNode(t)
-	client := stream.NewClient(t, node.Address(), Execution)
+	client := stream.NewClient(t, node.BuildStream(), Execution)
 	work := filepath.Join(client.dir, "work")
 	built(t, "open", client.Run(t, "workspace", "open", "--directory", stream.Place.Inside(work), "asked.bst"), nil)
 	for i, want := range []string{"made", "kept"} {
