@@ -168,13 +168,19 @@ func TestCancelledBuild(t *testing.T) {
 // sleepers are the processes of the target //odd:waits, found by the argument that marks them.
 func sleepers(t *testing.T) []string {
 	t.Helper()
+	return processes(t, "sleep\x0086399.25\x00")
+}
+
+// processes are those with exactly this command line, each argument with a zero byte at its end.
+func processes(t *testing.T, command string) []string {
+	t.Helper()
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var left []string
 	for _, path := range found {
-		if line, err := os.ReadFile(path); err == nil && string(line) == "sleep\x0086399.25\x00" {
+		if line, err := os.ReadFile(path); err == nil && string(line) == command {
 			left = append(left, filepath.Base(filepath.Dir(path)))
 		}
 	}
