@@ -88,7 +88,7 @@ func TestBuildBox(t *testing.T) {
 	stream := Find(t).BuildStream(t)
 	place := stream.Place
 	node := place.StartNode(t)
-	url := "http://" + node.BuildStream().Address
+	url := "http://" + node.Address()
 	t.Run("casupload and casdownload", func(t *testing.T) { testCarry(t, place, url) })
 	t.Run("trexe", func(t *testing.T) { testTrexe(t, place, node, url) })
 	t.Run("trexe in a root of its own", func(t *testing.T) { testTrexeRoot(t, stream, url) })

@@ -152,10 +152,11 @@ func (n *Node) end(signal syscall.Signal) {
 	n.cmd = nil
 }
 
+// Address is the endpoint as host:port.
+func (n *Node) Address() string { return strings.TrimPrefix(n.Endpoint, "grpc://") }
+
 // BuildStream is the endpoint as BuildStream uses it.
-func (n *Node) BuildStream() Server {
-	return Server{Address: strings.TrimPrefix(n.Endpoint, "grpc://"), Instance: "bst"}
-}
+func (n *Node) BuildStream() Server { return Server{Address: n.Address(), Instance: "bst"} }
 
 // PID is the node's process id.
 func (n *Node) PID() int { return n.cmd.Process.Pid }

@@ -33,7 +33,7 @@ func TestWorkerBuildStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	node := stream.Place.StartNode(t, "BUILDMESH_EXEC_BOTS=true")
-	client := stream.NewClient(t, node.Address(), Execution)
+	client := stream.NewClient(t, node.BuildStream(), Execution)
 	if s := client.Run(t, "build", "foreign.bst"); s.Exit == 0 || !strings.Contains(s.Output, "ISA") {
 		t.Fatalf("without a bot: exit %d\n%s", s.Exit, s.Tail())
 	}
