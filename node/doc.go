@@ -13,7 +13,8 @@
 //   - One node at a time uses a state or a cache directory; a second is refused with the first one's pid.
 //   - When New returns, every address is listened on; when Run returns, no goroutine, process or mount
 //     of the node is left.
-//   - Nothing listens beyond loopback: the endpoint knows no passwords.
+//   - The endpoint and the web listen on loopback only: they know no passwords. What listens beyond it,
+//     for other members of the mesh, speaks with nobody who shows no certificate or invite of it.
 //   - An action result is found only under the root it was made with: hermetic ones by everyone, those
 //     made with this machine's tools under its fingerprint, a client's own under a root of their own.
 //

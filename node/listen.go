@@ -14,6 +14,7 @@ import (
 	"github.com/buildmesh/buildmesh/node/doctor"
 	"github.com/buildmesh/buildmesh/node/reapi"
 	"github.com/buildmesh/buildmesh/node/web"
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
 // openEndpoint makes the Remote Execution endpoint and listens.
@@ -84,6 +85,7 @@ func (n *Node) openControl(context.Context) error {
 	if err != nil {
 		return err
 	}
+	controlv1.RegisterMeshServer(server.Registrar(), meshAnswers{node: n})
 	n.control = server
 	n.onClose("control", func() error { server.Close(goodbye); return nil })
 	return nil

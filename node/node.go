@@ -42,6 +42,7 @@ type Node struct {
 	logs     *logstream.Streams
 	assets   *asset.Service
 	bridge   *bridge.Origin
+	mesh     *meshed         // nil: this node stands alone
 	machine  *machine        // nil: this node runs no actions
 	report   *sandbox.Report // of the probe; nil: none was made
 	endpoint *reapi.Server
@@ -79,7 +80,7 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger, version string
 		name string
 		open func(context.Context) error
 	}{
-		{"state", n.openState}, {"store", n.openStore}, {"results", n.openResults}, {"logs", n.openLogs},
+		{"state", n.openState}, {"mesh", n.openMesh}, {"store", n.openStore}, {"results", n.openResults}, {"logs", n.openLogs},
 		{"assets", n.openAssets}, {"machine", n.openMachine},
 		{"endpoint", n.openEndpoint}, {"web", n.openWeb}, {"control", n.openControl},
 	} {
@@ -118,7 +119,7 @@ func (n *Node) Hurry() { n.hurried.Do(func() { close(n.hurry) }) }
 // Run serves until ctx ends or a listener fails, drains and closes. It returns nil after an orderly end.
 func (n *Node) Run(ctx context.Context) error {
 	n.ran.Store(true)
-	failures := make(chan error, 3)
+	failures := make(chan error, 4)
 	var serving sync.WaitGroup
 	serve := func(name string, f func() error) {
 		serving.Go(func() {
@@ -128,6 +129,9 @@ func (n *Node) Run(ctx context.Context) error {
 		})
 	}
 	serve("control", n.control.Serve)
+	if n.mesh != nil {
+		serve("mesh", n.mesh.serve)
+	}
 	if n.serves() {
 		serve("endpoint", n.endpoint.Serve)
 	}

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 func configured(t *testing.T, dir string, more ...string) *config.Config {
 	t.Helper()
 	settings := []config.Setting{
-		{Key: "dir.base", Value: dir}, {Key: "listen.grpc", Value: "127.0.0.1:0"}, {Key: "listen.web", Value: "127.0.0.1:0"},
+		{Key: "dir.base", Value: dir}, {Key: "listen.grpc", Value: "127.0.0.1:0"}, {Key: "listen.web", Value: "127.0.0.1:0"}, {Key: "listen.mesh", Value: "127.0.0.1:0"},
 		{Key: "node.drain", Value: "10s"}, {Key: "store.max_size", Value: "256MiB"}, {Key: "exec.enabled", Value: "false"},
 	}
 	for _, pair := range more {

@@ -38,6 +38,13 @@ type cli struct {
 	Up      upVerb      `cmd:"" help:"Run a node until interrupted."`
 	Status  statusVerb  `cmd:"" help:"Print what the running node is and does."`
 	Doctor  doctorVerb  `cmd:"" help:"Find what is wrong on this machine and what mends it."`
+	Members membersVerb `cmd:"" help:"Print which mesh the running node is in, and who else."`
+	Invite  inviteVerb  `cmd:"" help:"Make a code with which another node can join the mesh."`
+	Join    joinVerb    `cmd:"" help:"Take the running node into the mesh a code is for."`
+	Leave   leaveVerb   `cmd:"" help:"Take the running node out of its mesh, into one of its own."`
+	Init    initVerb    `cmd:"" help:"Found a mesh with a name and a root key where you want it."`
+	Revoke  revokeVerb  `cmd:"" help:"Turn a member out of the mesh for good."`
+	Appoint appointVerb `cmd:"" help:"Make a member a steward, who may invite and renew others."`
 	Cache   cacheVerb   `cmd:"" help:"Look into, verify or tidy the cache of the running node."`
 	Bazelrc bazelrcVerb `cmd:"" help:"Print the lines a .bazelrc needs."`
 	Bstconf bstconfVerb `cmd:"" help:"Print the part a buildstream.conf needs."`

@@ -68,7 +68,7 @@ func up(t *testing.T, more ...string) *upped {
 	ctx, cancel := context.WithCancel(t.Context())
 	status, running := -1, sync.WaitGroup{}
 	args := append([]string{"up", "--dir", u.dir, "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0",
-		"--set", "exec.enabled=false", "--set", "store.max_size=256MiB"}, more...)
+		"--set", "listen.mesh=127.0.0.1:0", "--set", "exec.enabled=false", "--set", "store.max_size=256MiB"}, more...)
 	running.Go(func() { status = run(args, verbContext{ctx: ctx, out: &u.out, errOut: &u.err}) })
 	u.wait = func() int { running.Wait(); return status }
 	u.end = func() int { cancel(); return u.wait() }

@@ -25,17 +25,17 @@ type Contact struct {
 type Door struct {
 	seat     *member.Seat
 	contacts func() []Contact
-	joined   func(*trust.Certificate)
+	joined   func(*trust.Certificate, []netip.AddrPort)
 }
 
 // NewDoor makes the door of a node. contacts are told to who is admitted; joined is called with its
-// certificate. Both may be nil.
-func NewDoor(seat *member.Seat, contacts func() []Contact, joined func(*trust.Certificate)) *Door {
+// certificate and where it says it listens. Both may be nil.
+func NewDoor(seat *member.Seat, contacts func() []Contact, joined func(*trust.Certificate, []netip.AddrPort)) *Door {
 	if contacts == nil {
 		contacts = func() []Contact { return nil }
 	}
 	if joined == nil {
-		joined = func(*trust.Certificate) {}
+		joined = func(*trust.Certificate, []netip.AddrPort) {}
 	}
 	return &Door{seat, contacts, joined}
 }

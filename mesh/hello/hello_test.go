@@ -60,7 +60,10 @@ func open(t testing.TB, name string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door := hello.NewDoor(n.seat, nil, func(c *trust.Certificate) { n.joined <- c })
+	door := hello.NewDoor(n.seat, nil, func(c *trust.Certificate, at []netip.AddrPort) {
+		n.Learn(c.Peer, at)
+		n.joined <- c
+	})
 	n.Transport, err = transport.Open(transport.Options{Identity: identity, Gate: door, Listen: netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +101,7 @@ func (n *node) invite(t testing.TB, uses int) *trust.Code {
 func (n *node) join(t testing.TB, code *trust.Code) error {
 	t.Helper()
 	own := n.seat.Certificate()
-	j, err := hello.Join(t.Context(), n, code, hello.Applicant{ID: n.id(), Name: own.Name, Site: own.Site})
+	j, err := hello.Join(t.Context(), n, code, hello.Applicant{ID: n.id(), Name: own.Name, Site: own.Site, Addresses: n.Addresses()})
 	if err != nil {
 		return err
 	}
@@ -159,6 +162,9 @@ func TestJoin(t *testing.T) {
 	}
 	if err := bob.sync(t, ana); err != nil {
 		t.Errorf("a member's call: %v", err)
+	}
+	if err := ana.sync(t, bob); err != nil {
+		t.Errorf("a call to the new member, at the address it told: %v", err)
 	}
 	if bob.seat.Charter().Root != ana.seat.Charter().Root || bob.seat.Admits(ana.id()) != nil {
 		t.Error("bob does not know ana")

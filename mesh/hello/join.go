@@ -19,38 +19,38 @@ const joinTimeout = 10 * time.Second
 
 // Visit implements transport.Gate: a stranger may knock with an invite.
 func (d *Door) Visit(conn net.Conn, id peer.ID) {
-	cert, err := d.admit(conn, id)
-	if err == nil && cert != nil {
-		d.joined(cert)
+	cert, addresses, err := d.admit(conn, id)
+	if cert != nil && err == nil {
+		d.joined(cert, addresses)
 	}
 }
 
 // admit is the steward's side of a joiner's visit.
-func (d *Door) admit(conn net.Conn, id peer.ID) (*trust.Certificate, error) {
+func (d *Door) admit(conn net.Conn, id peer.ID) (*trust.Certificate, []netip.AddrPort, error) {
 	var knock meshv1.Knock
 	if err := receive(conn, &knock, smallFrame); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(knock.Invite) != len(peer.ID{}) {
-		return nil, errFrame
+		return nil, nil, errFrame
 	}
 	application := member.Application{Peer: id, Invite: peer.ID(knock.Invite), Proof: knock.Proof}
 	if err := d.seat.CheckApplication(application); err != nil {
-		return nil, errors.Join(err, send(conn, &meshv1.Welcome{Verdict: verdict(err)}))
+		return nil, nil, errors.Join(err, send(conn, &meshv1.Welcome{Verdict: verdict(err)}))
 	}
 	err := send(conn, &meshv1.Welcome{Verdict: meshv1.Verdict_VERDICT_WELCOME,
 		Charter: d.seat.Charter().Marshal(), Certificate: d.seat.Certificate().Marshal()})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var wish meshv1.Application
 	if err := receive(conn, &wish, smallFrame); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	application.Name, application.Site = wish.Name, wish.Site
 	admission, err := d.seat.Admit(application)
 	if err != nil {
-		return nil, errors.Join(err, send(conn, &meshv1.Admission{Verdict: verdict(err)}))
+		return nil, nil, errors.Join(err, send(conn, &meshv1.Admission{Verdict: verdict(err)}))
 	}
 	answer := &meshv1.Admission{Verdict: meshv1.Verdict_VERDICT_WELCOME,
 		Certificate: admission.Certificate.Marshal(), Secret: admission.Secret[:]}
@@ -58,13 +58,29 @@ func (d *Door) admit(conn net.Conn, id peer.ID) (*trust.Certificate, error) {
 		if i == maxContacts {
 			break
 		}
-		contact := &meshv1.Contact{Peer: c.Peer[:]}
-		for _, a := range c.Addresses[:min(len(c.Addresses), trust.MaxSeeds)] {
-			contact.Addresses = append(contact.Addresses, a.String())
-		}
-		answer.Contacts = append(answer.Contacts, contact)
+		answer.Contacts = append(answer.Contacts, &meshv1.Contact{Peer: c.Peer[:], Addresses: addressTexts(c.Addresses)})
 	}
-	return admission.Certificate, send(conn, answer)
+	return admission.Certificate, parseAddresses(wish.Addresses), send(conn, answer)
+}
+
+// addressTexts are the first addresses as texts.
+func addressTexts(addresses []netip.AddrPort) []string {
+	var out []string
+	for _, a := range addresses[:min(len(addresses), trust.MaxSeeds)] {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// parseAddresses reads the first addresses; what is none is left out.
+func parseAddresses(texts []string) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, text := range texts[:min(len(texts), trust.MaxSeeds)] {
+		if a, err := netip.ParseAddrPort(text); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // maxContacts is how many members a new one is told of; it finds the others from these.
@@ -85,9 +101,10 @@ type Joined struct {
 
 // Applicant is who wants to join.
 type Applicant struct {
-	ID   peer.ID
-	Name string
-	Site string
+	ID        peer.ID
+	Name      string
+	Site      string
+	Addresses []netip.AddrPort // where it listens
 }
 
 // Join asks the steward that made the code to admit this node, at each of the code's addresses in turn.
@@ -157,7 +174,9 @@ func ask(conn net.Conn, steward peer.ID, code *trust.Code, who Applicant) (*Join
 	if err != nil {
 		return nil, err
 	}
-	if err := send(conn, &meshv1.Application{Name: trust.Clean(who.Name, trust.MaxName), Site: trust.Clean(who.Site, trust.MaxSite)}); err != nil {
+	err = send(conn, &meshv1.Application{Name: trust.Clean(who.Name, trust.MaxName), Site: trust.Clean(who.Site, trust.MaxSite),
+		Addresses: addressTexts(who.Addresses)})
+	if err != nil {
 		return nil, err
 	}
 	var admission meshv1.Admission
@@ -204,13 +223,7 @@ func checkAdmission(a *meshv1.Admission, charter *trust.Charter, steward, self p
 		if len(c.Peer) != len(peer.ID{}) {
 			return nil, errFrame
 		}
-		contact := Contact{Peer: peer.ID(c.Peer)}
-		for _, text := range c.Addresses {
-			if at, err := netip.ParseAddrPort(text); err == nil {
-				contact.Addresses = append(contact.Addresses, at)
-			}
-		}
-		j.Contacts = append(j.Contacts, contact)
+		j.Contacts = append(j.Contacts, Contact{peer.ID(c.Peer), parseAddresses(c.Addresses)})
 	}
 	return j, nil
 }

@@ -139,7 +139,7 @@ func (s *Seat) writeMembers() {
 // RootFile is where the root key is when this node founded the mesh and nobody said otherwise.
 func (s *Seat) RootFile() string { return filepath.Join(s.dir, trust.RootFile) }
 
-// setAside keeps the root key of a mesh this node leaves, under another name.
+// setAside keeps the root key of a mesh this node goes away from, under another name.
 func (s *Seat) setAside() error {
 	root, err := trust.LoadRoot(s.RootFile())
 	if errors.Is(err, fs.ErrNotExist) {

@@ -246,7 +246,7 @@ func (s *Seat) Renewed(c *trust.Certificate) error {
 // Found founds a mesh of one and moves there. The new root key is written to rootFile, or with an empty
 // one into the Seat's directory. Errors: ErrNotAlone.
 func (s *Seat) Found(name, rootFile string) (*trust.Charter, error) {
-	if err := s.alone(); err != nil {
+	if err := s.Alone(); err != nil {
 		return nil, err
 	}
 	root, err := trust.NewRoot()
@@ -254,13 +254,18 @@ func (s *Seat) Found(name, rootFile string) (*trust.Charter, error) {
 		return nil, err
 	}
 	if rootFile == "" {
+		rootFile = s.RootFile()
 		if err := s.setAside(); err != nil {
 			return nil, err
 		}
-		rootFile = s.RootFile()
 	}
 	if err := root.Save(rootFile); err != nil {
 		return nil, err
+	}
+	if rootFile != s.RootFile() {
+		if err := s.setAside(); err != nil {
+			return nil, err
+		}
 	}
 	var secret trust.Secret
 	if _, err := rand.Read(secret[:]); err != nil {
@@ -280,8 +285,8 @@ func (s *Seat) issue(c trust.Certificate, root peer.ID) *trust.Certificate {
 	return trust.Issue(c, root, s.identity, s.now())
 }
 
-// alone fails when others are in the mesh too.
-func (s *Seat) alone() error {
+// Alone fails with ErrNotAlone when others are in the mesh too.
+func (s *Seat) Alone() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.charter == nil {
@@ -297,13 +302,16 @@ func (s *Seat) alone() error {
 
 // Move takes a seat in another mesh. Errors: ErrNotAlone.
 func (s *Seat) Move(c *trust.Charter, cert *trust.Certificate, secret trust.Secret) error {
-	if err := s.alone(); err != nil {
+	if err := s.Alone(); err != nil {
 		return err
 	}
 	if secret.Hash() != c.Secret {
 		return fmt.Errorf("secret of epoch %d: %w", c.Epoch, trust.ErrForged)
 	}
 	if err := c.Check(cert, s.now()); err != nil {
+		return err
+	}
+	if err := s.setAside(); err != nil {
 		return err
 	}
 	return s.move(c, cert, secret)

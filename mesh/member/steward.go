@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"time"
@@ -180,8 +181,11 @@ func (s *Seat) Amend(rootFile string, a trust.Amendment) error {
 		rootFile = s.RootFile()
 	}
 	root, err := trust.LoadRoot(rootFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; the root key is on the node that founded the mesh, or where init --root-key put it: name it with --root-key FILE", err)
+	}
 	if err != nil {
-		return fmt.Errorf("%w; the root key is where the mesh was founded, or where init --root-key put it: name it with --root-key FILE", err)
+		return err
 	}
 	if _, err := rand.Read(a.Secret[:]); err != nil {
 		return err

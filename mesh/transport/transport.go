@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	ltransport "github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
@@ -70,6 +72,8 @@ type Transport struct {
 // Open listens. Register services on ControlServer and BulkServer, then call Serve; Close must be
 // called in any case.
 func Open(o Options) (*Transport, error) {
+	// libp2p would write to stderr by itself what its errors say too.
+	gologshim.SetDefaultHandler(slog.DiscardHandler)
 	t := &Transport{gate: o.Gate, controls: make(map[peer.ID]*grpc.ClientConn), bulks: make(map[peer.ID]*grpc.ClientConn)}
 	key, err := crypto.UnmarshalEd25519PrivateKey(o.Identity.Private())
 	if err != nil {

@@ -13,6 +13,7 @@ type Config struct {
 	Store  Store
 	Exec   Exec
 	Asset  Asset
+	Mesh   Mesh
 	Log    Log
 
 	origins map[string]Origin // key name -> where its value came from
@@ -37,6 +38,8 @@ type Listen struct {
 	GRPC   string // Remote Execution, host:port
 	Socket string // Remote Execution, path of a unix socket
 	Web    string // metrics, health and the status page, host:port
+	Mesh   string // other members, ip:port
+	QUIC   string // other members far away, over UDP, ip:port
 }
 
 // Store bounds the local blob store and the action results beside it.
@@ -72,6 +75,12 @@ type Exec struct {
 type Asset struct {
 	Download bool           // fetch http and https URIs for clients
 	Allow    []netip.Prefix // addresses that may be asked although they are not public
+}
+
+// Mesh says how this node takes part in a mesh.
+type Mesh struct {
+	Enabled bool
+	Site    string // where it stands; peers of one site are near
 }
 
 // Log says what is logged, and how.

@@ -33,7 +33,7 @@ func (k Key) Env() string {
 
 // Keys lists every key in the order people read them.
 func Keys() []Key {
-	return slices.Concat(nodeKeys(), storeKeys(), execKeys(), assetKeys())
+	return slices.Concat(nodeKeys(), storeKeys(), execKeys(), assetKeys(), meshKeys())
 }
 
 func nodeKeys() []Key {
@@ -59,11 +59,25 @@ func nodeKeys() []Key {
 		{Name: "listen.web", Default: "127.0.0.1:8981",
 			Doc: "metrics, health and the status page, host:port on loopback; off: none",
 			at:  func(c *Config) any { return &c.Listen.Web }},
+		{Name: "listen.mesh", Default: "0.0.0.0:8982",
+			Doc: "members of the mesh, ip:port over TCP; who has no certificate gets no word; when the default is taken, another port is used",
+			at:  func(c *Config) any { return &c.Listen.Mesh }},
+		{Name: "listen.quic", Default: "off", Doc: "members far away, ip:port over UDP (QUIC), beside TCP; off: none",
+			at: func(c *Config) any { return &c.Listen.QUIC }},
 		{Name: "log.level", Default: "info", Choices: []string{"debug", "info", "warn", "error"},
 			Doc: "least level logged: debug, info, warn, error",
 			at:  func(c *Config) any { return &c.Log.Level }},
 		{Name: "log.format", Default: "text", Choices: []string{"text", "json"}, Doc: "form of the log: text, json",
 			at: func(c *Config) any { return &c.Log.Format }},
+	}
+}
+
+func meshKeys() []Key {
+	return []Key{
+		{Name: "mesh.enabled", Default: "true", Doc: "take part in a mesh; false: this node stands alone and listens on loopback only",
+			at: func(c *Config) any { return &c.Mesh.Enabled }},
+		{Name: "mesh.site", Doc: "where this node stands, such as berlin; members of one site are near each other; at most 16 bytes",
+			at: func(c *Config) any { return &c.Mesh.Site }},
 	}
 }
 

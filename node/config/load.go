@@ -243,7 +243,7 @@ func (l *loader) settle(env map[string]string) {
 		*dir = absolute(cwd, *dir)
 	}
 	l.directories(env)
-	for _, addr := range []*string{&c.Listen.GRPC, &c.Listen.Socket, &c.Listen.Web} {
+	for _, addr := range []*string{&c.Listen.GRPC, &c.Listen.Socket, &c.Listen.Web, &c.Listen.QUIC} {
 		if *addr == "off" {
 			*addr = ""
 		} else if addr == &c.Listen.Socket && *addr == "" {

@@ -21,6 +21,7 @@ const dialTimeout = 5 * time.Second
 // Client asks a running node.
 type Client struct {
 	controlv1.ControlClient
+	Mesh controlv1.MeshClient
 	conn *grpc.ClientConn
 }
 
@@ -41,7 +42,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}
-	return &Client{controlv1.NewControlClient(conn), conn}, nil
+	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), conn}, nil
 }
 
 // Close ends the connection.

@@ -43,6 +43,9 @@ func Listen(path string, node Node) (*Server, error) {
 	return &Server{grpc: server, listener: listener}, nil
 }
 
+// Registrar is where further services of the node are registered, before Serve.
+func (s *Server) Registrar() grpc.ServiceRegistrar { return s.grpc }
+
 // Serve answers until Close and returns nil then.
 func (s *Server) Serve() error {
 	if err := s.grpc.Serve(s.listener); !errors.Is(err, grpc.ErrServerStopped) {

@@ -49,7 +49,7 @@ func nodeLaunch(binary string) launch {
 		args: func(_, _, _ string) []string { return []string{"up"} },
 		env: func(dir, grpc, http string) []string {
 			return []string{"BUILDMESH_DIR_BASE=" + dir, "BUILDMESH_LISTEN_GRPC=" + grpc, "BUILDMESH_LISTEN_WEB=" + http,
-				"BUILDMESH_LISTEN_SOCKET=off"}
+				"BUILDMESH_LISTEN_SOCKET=off", "BUILDMESH_LISTEN_MESH=127.0.0.1:0"}
 		},
 	}
 }

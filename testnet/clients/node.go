@@ -77,6 +77,7 @@ func (p Place) StartNode(t testing.TB, settings ...string) *Node {
 			"BUILDMESH_DIR_BASE=" + p.Inside(base),
 			"BUILDMESH_LISTEN_GRPC=" + grpc,
 			"BUILDMESH_LISTEN_WEB=" + web,
+			"BUILDMESH_LISTEN_MESH=127.0.0.1:0",
 		}, settings...),
 		log: &lockedBuffer{},
 	}

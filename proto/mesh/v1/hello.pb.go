@@ -374,6 +374,7 @@ type Application struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Site          string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"` // ip:port the joiner listens on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -420,6 +421,13 @@ func (x *Application) GetSite() string {
 		return x.Site
 	}
 	return ""
+}
+
+func (x *Application) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
 }
 
 type Admission struct {
@@ -772,10 +780,11 @@ const file_proto_mesh_v1_hello_proto_rawDesc = "" +
 	"\aWelcome\x124\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1a.buildmesh.mesh.v1.VerdictR\averdict\x12\x18\n" +
 	"\acharter\x18\x02 \x01(\fR\acharter\x12 \n" +
-	"\vcertificate\x18\x03 \x01(\fR\vcertificate\"5\n" +
+	"\vcertificate\x18\x03 \x01(\fR\vcertificate\"S\n" +
 	"\vApplication\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04site\x18\x02 \x01(\tR\x04site\"\xb3\x01\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\x12\x1c\n" +
+	"\taddresses\x18\x03 \x03(\tR\taddresses\"\xb3\x01\n" +
 	"\tAdmission\x124\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1a.buildmesh.mesh.v1.VerdictR\averdict\x12 \n" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x16\n" +
