@@ -1,0 +1,28 @@
+// Package summary is the locator for meshes in which everybody can have everybody's filter: finding
+// out that nobody has something costs no message.
+//
+// Nouns: Publisher (the summary of what this node has), Part (a piece of a summary on its way), Peers
+// (everybody else's summaries, kept up to date), Locator (both as a locate.Locator), base (a binary
+// fuse filter over the fingerprints of keys), delta (the fingerprints that came after it, in order).
+//
+// How a summary spreads:
+//  1. Add appends to the delta. When the delta or what was removed has grown large beside the base, a
+//     new base is made of everything, under the next epoch, and the delta starts anew.
+//  2. Each member follows each other one's summary on one stream that stays open: it says what it has
+//     (epoch, length of the delta) and gets the rest, then every Interval what is new.
+//  3. A stream that breaks is opened again where it stood.
+//
+// Promises:
+//   - Find sends nothing. With fingerprints of 32 bits one filter errs once in 4 billion, 63 of them
+//     once in 68 million; with 16 bits, half the size, 63 err once in 1,040.
+//   - A removed key is found until the next base; an added one as soon as the delta has arrived.
+//   - What a peer sends is checked and bounded: it can waste MaxBase and MaxDelta of memory and no
+//     more. A peer whose claims turn out empty, again and again, is ignored for a while (Report).
+//   - Safe for concurrent use. Run owns every goroutine.
+//
+// What it does not do: it does not ask peers for results, and does not save anything.
+//
+// Source: Graf and Lemire, Binary Fuse Filters: Fast and Smaller Than Xor Filters, 2022.
+//
+// Start reading at publisher.go, then peers.go. The test that shows it whole is TestConformance.
+package summary
