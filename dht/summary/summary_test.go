@@ -358,4 +358,3 @@ func BenchmarkAnnounce(b *testing.B) {
 		}
 	}
 }
-
