@@ -202,8 +202,13 @@ func (p *pieces) get(ctx context.Context, piece *piece) {
 			err = errLie
 			got[i].Data = nil
 		} else if storing != nil {
+			got[i].Data = nil
 			fault = storing
 		}
+	}
+	if ctx.Err() != nil { // a call that lost the race says nothing about store or provider
+		p.change(func() { p.settle(piece, nil, nil, nil) })
+		return
 	}
 	var bytes int64
 	for _, b := range got {
@@ -212,9 +217,7 @@ func (p *pieces) get(ctx context.Context, piece *piece) {
 			bytes += b.Digest.Size()
 		}
 	}
-	if ctx.Err() == nil { // a call that lost the race says nothing about the provider
-		p.judge(id, len(here), bytes, len(piece.wants), err)
-	}
+	p.judge(id, len(here), bytes, len(piece.wants), err)
 	p.change(func() { p.settle(piece, here, err, fault) })
 }
 

@@ -121,12 +121,14 @@ func (f *Fetcher) section(ctx context.Context, s section, providers []peer.ID, w
 			from = append(from, id)
 		}
 		f.note(ctx, id, s, n, err)
-		if s.at == s.end && err == nil {
-			return from, nil
-		}
 		var local *localError
-		if errors.As(err, &local) {
+		switch {
+		case errors.As(err, &local):
 			return from, local.err
+		case errors.Is(err, errLie):
+			return from, fmt.Errorf("%w: %w", err, cas.ErrCorrupt) // nor is what came before to be believed
+		case s.at == s.end:
+			return from, nil
 		}
 		left = left[1:]
 	}
