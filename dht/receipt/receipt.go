@@ -79,38 +79,53 @@ func Sign(by Signer, s Statement) (*Receipt, error) {
 
 // Parse reads a receipt and verifies its signature. raw must not be changed any more. Errors: ErrInvalid.
 func Parse(raw []byte) (*Receipt, error) {
+	r, signed, err := read(raw)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Executor.Verify(append([]byte(domain), signed.Statement...), signed.Signature) {
+		return nil, fmt.Errorf("%w: the signature is not %s's", ErrInvalid, r.Executor.Short())
+	}
+	r.sum = outputs(r.Result)
+	return r, nil
+}
+
+// Peek reads what a receipt says without verifying who says it: for receipts of this node's own store.
+// Errors: ErrInvalid.
+func Peek(raw []byte) (Statement, error) {
+	r, _, err := read(raw)
+	if err != nil {
+		return Statement{}, err
+	}
+	return r.Statement, nil
+}
+
+// read decodes a receipt.
+func read(raw []byte) (*Receipt, *contentv1.Receipt, error) {
 	if len(raw) > MaxSize {
-		return nil, fmt.Errorf("%w: %d bytes", ErrInvalid, len(raw))
+		return nil, nil, fmt.Errorf("%w: %d bytes", ErrInvalid, len(raw))
 	}
 	var signed contentv1.Receipt
 	var s contentv1.Statement
 	if err := proto.Unmarshal(raw, &signed); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if err := proto.Unmarshal(signed.Statement, &s); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	fn := digest.Function(s.Function)
 	if s.Function > uint32(digest.BLAKE3) || len(s.ActionHash) != digest.HashSize || s.ActionSize < 0 ||
 		len(s.Root) != len(Statement{}.Root) || len(s.Executor) != len(peer.ID{}) {
-		return nil, fmt.Errorf("%w: malformed statement", ErrInvalid)
-	}
-	executor := peer.ID(s.Executor)
-	if !executor.Verify(append([]byte(domain), signed.Statement...), signed.Signature) {
-		return nil, fmt.Errorf("%w: the signature is not %s's", ErrInvalid, executor.Short())
+		return nil, nil, fmt.Errorf("%w: malformed statement", ErrInvalid)
 	}
 	result := &repb.ActionResult{}
 	if err := proto.Unmarshal(s.Result, result); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return &Receipt{
-		Statement: Statement{
-			Mesh: s.Mesh, Action: digest.New(fn, [digest.HashSize]byte(s.ActionHash), s.ActionSize), Root: [32]byte(s.Root),
-			Result: result, Executor: executor, Tier: s.Tier, Platform: s.Platform,
-			Started: time.Unix(0, s.StartedNanos), Completed: time.Unix(0, s.CompletedNanos),
-		},
-		raw: raw, sum: outputs(result),
-	}, nil
+	action := digest.New(digest.Function(s.Function), [digest.HashSize]byte(s.ActionHash), s.ActionSize)
+	return &Receipt{raw: raw, Statement: Statement{
+		Mesh: s.Mesh, Action: action, Root: [32]byte(s.Root), Result: result, Executor: peer.ID(s.Executor),
+		Tier: s.Tier, Platform: s.Platform, Started: time.Unix(0, s.StartedNanos), Completed: time.Unix(0, s.CompletedNanos),
+	}}, &signed, nil
 }
 
 // Raw is the exact bytes of the receipt.

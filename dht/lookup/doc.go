@@ -1,0 +1,28 @@
+// Package lookup finds action results that other members have, and publishes those made here.
+//
+// Nouns: Lookup, candidate (a peer that is said to have a result), asker (gathers questions to one peer),
+// budget (the time asking may take).
+//
+// How Find goes, each step only if those before it decide nothing:
+//  1. receipts known here
+//  2. a miss less than NegativeFor ago is one still
+//  3. the locator names nobody: a miss, without any message when summaries are the locator
+//  4. candidates are asked, the next one after HedgeAfter, all within Budget; questions to one peer that
+//     come while one is under way travel together; equal questions are one
+//  5. receipts are checked, stored and weighed by the policy (package receipt)
+//  6. every blob of the result is fetched, from who said to have them first; only when the result is
+//     complete here is it a hit
+//
+// Promises:
+//   - A hit is complete and local when Find returns; anything that goes wrong on the way is a miss.
+//   - A peer that does not answer costs Budget once, and is then left out for SlowFor.
+//   - Publish makes nothing of what is private; results a client made itself never come here.
+//   - Safe for concurrent use. Close waits for every call that was started.
+//
+// What it does not do: it runs no action and knows no endpoint.
+//
+// Complete or streamed on demand (EXECUTION and MESH leave both): pulling first was chosen, since Bazel
+// reads nearly every output of a hit it asked for, and a hit then outlives every other node.
+//
+// Start reading at find.go, Find. The test that shows it whole is TestSecondNodeHits.
+package lookup

@@ -1,0 +1,288 @@
+package lookup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+)
+
+// ErrNotFound means that no member has a result that is believed and complete.
+var ErrNotFound = errors.New("no member has the result")
+
+// Found is a hit.
+type Found struct {
+	Result  *repb.ActionResult // shared: callers clone it before they change anything
+	Receipt *receipt.Receipt
+	Root    actioncache.Root
+}
+
+// Find gives the result of an action made under one of the roots, the first for which there is one. Errors:
+// ErrNotFound, the context's, or what the local stores failed with.
+func (l *Lookup) Find(ctx context.Context, action digest.Digest, roots ...actioncache.Root) (*Found, error) {
+	keys := make([]cid.Key, len(roots))
+	for i, root := range roots {
+		keys[i] = l.options.Keyer.Result(action, root)
+	}
+	known, err := l.options.Receipts.Raw(keys)
+	if err != nil {
+		return nil, err
+	}
+	candidates, err := l.candidates(ctx, keys, known)
+	if err != nil {
+		return nil, err
+	}
+	for i, root := range roots {
+		if len(known[i]) == 0 && len(candidates[i]) == 0 {
+			continue
+		}
+		found, err := l.flight(ctx, keys[i], func() (*Found, error) {
+			return l.find(ctx, actioncache.Key{Action: action, Root: root}, known[i], candidates[i])
+		})
+		if !errors.Is(err, ErrNotFound) {
+			return found, err
+		}
+	}
+	return nil, l.miss(action)
+}
+
+func (l *Lookup) miss(action digest.Digest) error {
+	return fmt.Errorf("result of action %s: %w", action.Short(), ErrNotFound)
+}
+
+// candidates gives the peers to ask for each key: none where a miss is remembered, where what is known is
+// taken off too.
+func (l *Lookup) candidates(ctx context.Context, keys []cid.Key, known [][][]byte) ([][]peer.ID, error) {
+	all := make([][]peer.ID, len(keys))
+	var open []cid.Key
+	var places []int
+	l.mu.Lock()
+	for i, k := range keys {
+		if until, is := l.negative[k]; is && time.Now().Before(until) {
+			l.stat.negative.Add(1)
+			known[i] = nil
+			continue
+		}
+		open, places = append(open, k), append(places, i)
+	}
+	l.mu.Unlock()
+	if len(open) == 0 || l.options.Policy.Agree == 0 {
+		return all, nil
+	}
+	found, err := l.options.Locator.Find(ctx, open)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return all, nil // nobody can be asked: what is known here may do
+	}
+	some := false
+	for i, ids := range found {
+		all[places[i]] = ids[:min(len(ids), maxCandidates)]
+		some = some || len(ids) > 0 || len(known[places[i]]) > 0
+	}
+	if !some {
+		l.stat.silent.Add(1)
+	}
+	return all, nil
+}
+
+// flight is a lookup under way.
+type flight struct {
+	done  chan struct{}
+	found *Found
+	err   error
+}
+
+// flight has equal lookups be one. Who waits for another's that was cancelled looks itself.
+func (l *Lookup) flight(ctx context.Context, key cid.Key, find func() (*Found, error)) (*Found, error) {
+	for {
+		l.mu.Lock()
+		f := l.flights[key]
+		if f == nil {
+			f = &flight{done: make(chan struct{})}
+			l.flights[key] = f
+			l.mu.Unlock()
+			f.found, f.err = find()
+			l.mu.Lock()
+			delete(l.flights, key)
+			l.mu.Unlock()
+			close(f.done)
+			return f.found, f.err
+		}
+		l.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if f.err == nil || errors.Is(f.err, ErrNotFound) {
+			return f.found, f.err
+		}
+	}
+}
+
+// find asks, believes and completes.
+func (l *Lookup) find(ctx context.Context, key actioncache.Key, known [][]byte, candidates []peer.ID) (*Found, error) {
+	place := l.options.Keyer.Result(key.Action, key.Root)
+	var holders []peer.ID
+	receipts := l.checkAll(key, known)
+	chosen := l.choose(place, receipts)
+	if chosen == nil && len(candidates) > 0 {
+		l.stat.asked.Add(1)
+		var err error
+		if chosen, holders, err = l.ask(ctx, key, receipts, candidates); err != nil {
+			return nil, err
+		}
+	}
+	if chosen == nil {
+		l.remember(place)
+		return nil, l.miss(key.Action)
+	}
+	holders = append(holders, candidates...)
+	result, err := l.complete(ctx, key, chosen, holders)
+	if errors.Is(err, errIncomplete) {
+		l.stat.incomplete.Add(1)
+		l.remember(place)
+		return nil, fmt.Errorf("%w: %w", l.miss(key.Action), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.stat.hits.Add(1)
+	if err := l.announce(ctx, place); err != nil && ctx.Err() != nil {
+		return nil, err
+	} // that nobody could be told is no fault of the hit
+	return &Found{Result: result, Receipt: chosen, Root: key.Root}, nil
+}
+
+// remember notes a miss.
+func (l *Lookup) remember(key cid.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if len(l.negative) >= maxNegative {
+		for k, until := range l.negative {
+			if now.After(until) {
+				delete(l.negative, k)
+			}
+		}
+		if len(l.negative) >= maxNegative {
+			clear(l.negative)
+		}
+	}
+	l.negative[key] = now.Add(NegativeFor)
+}
+
+// checkAll keeps the receipts that are believed, and counts those that are not.
+func (l *Lookup) checkAll(key actioncache.Key, raw [][]byte) []*receipt.Receipt {
+	var all []*receipt.Receipt
+	for _, b := range raw {
+		r, err := l.check(b, key)
+		if err != nil {
+			l.stat.refused.Add(1)
+			continue
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// choose weighs receipts by the policy; those of a quarantined action count only when they are one's own.
+func (l *Lookup) choose(place cid.Key, receipts []*receipt.Receipt) *receipt.Receipt {
+	if l.options.Receipts.Quarantined(place) {
+		return receipt.Policy{}.Choose(l.options.Self, receipts)
+	}
+	return l.options.Policy.Choose(l.options.Self, receipts)
+}
+
+// reply is what one candidate said.
+type reply struct {
+	id     peer.ID
+	answer *answer
+	err    error
+}
+
+// ask asks candidates, one more each HedgeAfter, until the receipts, with those known before, suffice or the
+// budget is spent. It gives the receipt chosen, nil for none, and the peers that said they have everything.
+func (l *Lookup) ask(ctx context.Context, key actioncache.Key, receipts []*receipt.Receipt, candidates []peer.ID) (*receipt.Receipt, []peer.ID, error) {
+	place := l.options.Keyer.Result(key.Action, key.Root)
+	ctx, cancel := context.WithTimeout(ctx, Budget)
+	defer cancel()
+	candidates = l.answering(candidates)
+	replies := make(chan reply, len(candidates))
+	next, waiting := 0, 0
+	more := func() {
+		if next < len(candidates) {
+			id := candidates[next]
+			next, waiting = next+1, waiting+1
+			l.question(id, place, func(a *answer, err error) { replies <- reply{id, a, err} })
+		}
+	}
+	for range max(1, l.options.Policy.Agree) { // a quorum is asked at once
+		more()
+	}
+	var holders []peer.ID
+	hedge := time.NewTicker(HedgeAfter)
+	defer hedge.Stop()
+	for waiting > 0 {
+		select {
+		case r := <-replies:
+			waiting--
+			if r.err == nil {
+				some, err := l.take(place, key, r)
+				if err != nil {
+					return nil, nil, err
+				}
+				receipts = append(receipts, some...)
+				if r.answer.complete && len(some) > 0 {
+					holders = append([]peer.ID{r.id}, holders...)
+				}
+				holders = append(holders, r.answer.holders...)
+			}
+			if chosen := l.choose(place, receipts); chosen != nil {
+				return chosen, append(holders, chosen.Executor), nil
+			}
+			more()
+		case <-hedge.C:
+			more()
+		case <-ctx.Done():
+			return nil, nil, nil
+		}
+	}
+	return nil, nil, nil
+}
+
+// answering leaves out who did not answer just now.
+func (l *Lookup) answering(ids []peer.ID) []peer.ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.slow) == 0 {
+		return ids
+	}
+	now := time.Now()
+	return slices.DeleteFunc(slices.Clone(ids), func(id peer.ID) bool { return now.Before(l.slow[id]) })
+}
+
+// take checks and stores the receipts of a reply.
+func (l *Lookup) take(place cid.Key, key actioncache.Key, r reply) ([]*receipt.Receipt, error) {
+	receipts := l.checkAll(key, r.answer.receipts)
+	if l.options.Report != nil {
+		l.options.Report(r.id, 1, min(1, len(receipts)))
+	}
+	for _, one := range receipts {
+		if err := l.keep(place, one); err != nil {
+			return nil, err
+		}
+	}
+	return receipts, nil
+}

@@ -1,0 +1,205 @@
+package lookup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/locate"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+)
+
+// Times and bounds of one lookup.
+const (
+	// Budget is how long asking for a receipt may take.
+	Budget = 40 * time.Millisecond
+	// HedgeAfter is how long one candidate may take before the next is asked too.
+	HedgeAfter = 12 * time.Millisecond
+	// NegativeFor is how long a miss that was asked for is remembered.
+	NegativeFor = 5 * time.Second
+	// SlowFor is how long a peer is left out that did not answer.
+	SlowFor = 5 * time.Second
+	// MaxTogether is how many questions to one peer travel together.
+	MaxTogether = 256
+
+	maxCandidates = 8
+	maxNegative   = 1 << 17
+)
+
+// Results is the local cache of action results.
+type Results interface {
+	// Get gives a complete result and extends the lifetimes of its blobs; else actioncache.ErrNotFound.
+	Get(ctx context.Context, key actioncache.Key) (*repb.ActionResult, error)
+	// Put stores a result.
+	Put(ctx context.Context, key actioncache.Key, result *repb.ActionResult) error
+}
+
+// Fetcher brings blobs here.
+type Fetcher interface {
+	// Fetch gives the blobs that nobody has. hints are peers likely to have all.
+	Fetch(ctx context.Context, ds []digest.Digest, hints []peer.ID) ([]digest.Digest, error)
+}
+
+// Blobs reads what is here.
+type Blobs interface {
+	// GetBatch gives each blob's content, nil where it is not found.
+	GetBatch(ctx context.Context, ds []digest.Digest) ([][]byte, error)
+}
+
+// Trust tells whose receipts count.
+type Trust interface {
+	// Trusted reports whether a peer is a member now and not revoked.
+	Trusted(id peer.ID) bool
+}
+
+// Options shape a Lookup. All but Report and Holders must be set.
+type Options struct {
+	Self     peer.ID
+	Mesh     string // its id, which every receipt carries
+	Keyer    *cid.Keyer
+	Locator  locate.Locator // of action results
+	Dialer   locate.Dialer
+	Receipts *receipt.Store
+	Results  Results
+	Blobs    Blobs
+	Fetcher  Fetcher
+	Policy   receipt.Policy
+	Trust    Trust
+	// Report is told how many results a candidate had of those it was named for. May be nil.
+	Report func(id peer.ID, claimed, confirmed int)
+	// Holders tells without asking anyone who else has results. May be nil.
+	Holders func(keys []cid.Key) [][]peer.ID
+}
+
+// Lookup finds and publishes results. Make it with New.
+type Lookup struct {
+	options Options
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	calls   sync.WaitGroup
+
+	mu       sync.Mutex // guards everything below
+	askers   map[peer.ID]*asker
+	slow     map[peer.ID]time.Time // left out until then
+	negative map[cid.Key]time.Time // misses until then
+	flights  map[cid.Key]*flight
+	closed   bool
+
+	stat counters
+}
+
+// counters count since the start.
+type counters struct {
+	silent, negative, asked, hits, refused, incomplete, disagreements atomic.Int64
+}
+
+// Stat counts what came of lookups since the start.
+type Stat struct {
+	Silent        int64 // misses without any message
+	Negative      int64 // misses remembered
+	Asked         int64 // lookups for which a peer was asked
+	Hits          int64
+	Refused       int64 // receipts that were malformed, of others, or not trusted
+	Incomplete    int64 // receipts whose blobs nobody had
+	Disagreements int64 // receipts that contradict another
+}
+
+// Stat gives the counts.
+func (l *Lookup) Stat() Stat {
+	s := &l.stat
+	return Stat{s.silent.Load(), s.negative.Load(), s.asked.Load(), s.hits.Load(), s.refused.Load(), s.incomplete.Load(), s.disagreements.Load()}
+}
+
+// New makes a Lookup.
+func New(o Options) *Lookup {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Lookup{options: o, ctx: ctx, cancel: cancel, askers: map[peer.ID]*asker{}, slow: map[peer.ID]time.Time{},
+		negative: map[cid.Key]time.Time{}, flights: map[cid.Key]*flight{}}
+}
+
+// Close ends every call.
+func (l *Lookup) Close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.cancel()
+	l.calls.Wait()
+}
+
+// errClosed is what asking gives after Close.
+var errClosed = errors.New("lookup is closed")
+
+// Publish signs a result made here, stores the receipt and announces it. The caller has stored the result.
+func (l *Lookup) Publish(ctx context.Context, by receipt.Signer, s receipt.Statement) error {
+	s.Mesh = l.options.Mesh
+	r, err := receipt.Sign(by, s)
+	if err != nil {
+		return err
+	}
+	key := l.options.Keyer.Result(s.Action, s.Root)
+	if err := l.keep(key, r); err != nil {
+		return err
+	}
+	return l.announce(ctx, key)
+}
+
+// Accept stores the receipt of another executor that came otherwise than by Find, with the result it tells
+// of, and announces it. The blobs must be here. Errors: receipt.ErrInvalid, receipt.ErrUntrusted.
+func (l *Lookup) Accept(ctx context.Context, raw []byte, key actioncache.Key) (*receipt.Receipt, error) {
+	r, err := l.check(raw, key)
+	if err != nil {
+		return nil, err
+	}
+	place := l.options.Keyer.Result(key.Action, key.Root)
+	if err := l.keep(place, r); err != nil {
+		return nil, err
+	}
+	if err := l.options.Results.Put(ctx, key, r.Result); err != nil {
+		return nil, err
+	}
+	return r, l.announce(ctx, place)
+}
+
+// keep stores a receipt, counts a contradiction, and ends a miss that was remembered.
+func (l *Lookup) keep(key cid.Key, r *receipt.Receipt) error {
+	l.mu.Lock()
+	delete(l.negative, key)
+	l.mu.Unlock()
+	disagree, err := l.options.Receipts.Put(key, r)
+	if disagree {
+		l.stat.disagreements.Add(1)
+	}
+	return err
+}
+
+// announce tells the mesh that the result is here.
+func (l *Lookup) announce(ctx context.Context, key cid.Key) error {
+	if err := l.options.Locator.Announce(ctx, []cid.Key{key}); err != nil {
+		return fmt.Errorf("announce a result: %w", err)
+	}
+	return nil
+}
+
+// check believes a receipt as far as form, signature and trust go.
+func (l *Lookup) check(raw []byte, key actioncache.Key) (*receipt.Receipt, error) {
+	r, err := receipt.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Check(l.options.Mesh, key.Action, key.Root); err != nil {
+		return nil, err
+	}
+	if r.Executor != l.options.Self && !l.options.Trust.Trusted(r.Executor) {
+		return nil, fmt.Errorf("%w: %s", receipt.ErrUntrusted, r.Executor.Short())
+	}
+	return r, nil
+}

@@ -1,0 +1,323 @@
+package lookup_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/lookup"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/dht/share"
+)
+
+var (
+	mesh   = receipt.Policy{Agree: 1}
+	quorum = receipt.Policy{Agree: 2}
+)
+
+func TestSecondNodeHits(t *testing.T) {
+	w := newWorld(t, 3, mesh, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.settle(t, 0, 1, actionOf("one"))
+	w.want(t, 1, "one", 0)
+	// The executor leaves: what the second has, the third still gets.
+	w.settle(t, 1, 2, actionOf("one"))
+	w.nodes[0].Cut()
+	w.want(t, 2, "one", 0)
+	if s := w.nodes[2].lookup.Stat(); s.Hits != 1 {
+		t.Errorf("counts are %+v", s)
+	}
+}
+
+func TestMissSendsNothing(t *testing.T) {
+	w := newWorld(t, 3, mesh, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.settle(t, 0, 1, actionOf("one"))
+	w.connected(t)
+	before := w.nodes[0].Calls() + w.nodes[2].Calls()
+	for i := range 1000 {
+		w.want(t, 1, fmt.Sprint("absent ", i))
+	}
+	if after := w.nodes[0].Calls() + w.nodes[2].Calls(); after != before {
+		t.Errorf("%d calls for 1000 misses", after-before)
+	}
+	if s := w.nodes[1].lookup.Stat(); s.Silent != 1000 {
+		t.Errorf("counts are %+v", s)
+	}
+}
+
+// Many at once look for the same and for different results: each is asked for once, and together.
+func TestTogether(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	const n = 100
+	for i := range n {
+		w.nodes[0].publish(t, fmt.Sprint(i), &repb.ActionResult{StdoutRaw: []byte{byte(i)}})
+	}
+	w.settle(t, 0, 1, actionOf(fmt.Sprint(n-1)))
+	before := w.nodes[0].Calls()
+	w.nodes[0].Freeze() // until all wait; the first call alone is under way
+	var looking sync.WaitGroup
+	for i := range n {
+		for range 3 {
+			looking.Go(func() { w.nodes[1].lookup.Find(t.Context(), actionOf(fmt.Sprint(i)), root) })
+		}
+	}
+	for w.nodes[1].lookup.Stat().Asked < n {
+		time.Sleep(100 * time.Microsecond)
+	}
+	w.nodes[0].Thaw()
+	looking.Wait()
+	if calls := w.nodes[0].Calls() - before; calls > 10 {
+		t.Errorf("%d calls for %d results", calls, n)
+	}
+}
+
+// A stopped peer that is said to have everything costs its budget once; then lookups leave it out.
+func TestFrozenCandidate(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	const n = 200
+	for i := range n {
+		w.nodes[0].publish(t, fmt.Sprint(i), &repb.ActionResult{StdoutRaw: []byte{byte(i)}})
+	}
+	w.settle(t, 0, 1, actionOf(fmt.Sprint(n-1)))
+	w.nodes[0].Freeze()
+	before := w.nodes[0].Calls()
+	for i := range n {
+		w.want(t, 1, fmt.Sprint(i))
+	}
+	if calls := w.nodes[0].Calls() - before; calls > 5 {
+		t.Errorf("a stopped peer was asked %d times", calls)
+	}
+}
+
+// Of two candidates one is stopped: the other answers for it.
+func TestHedge(t *testing.T) {
+	w := newWorld(t, 3, mesh, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.nodes[1].build(t, "one", "x")
+	w.settle(t, 0, 2, actionOf("one"))
+	w.settle(t, 1, 2, actionOf("one"))
+	w.nodes[0].Freeze()
+	w.want(t, 2, "one", 1, 0)
+}
+
+// A hit whose blobs nobody has is a miss, remembered, and nothing of it is served.
+func TestIncomplete(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	r := w.nodes[0].build(t, "one", "x")
+	d, _ := digest.FromProto(digest.SHA256, r.OutputFiles[1].Digest)
+	w.nodes[0].store.Lose(d)
+	w.settle(t, 0, 1, actionOf("one"))
+	w.want(t, 1, "one")
+	w.want(t, 1, "one")
+	if s := w.nodes[1].lookup.Stat(); s.Incomplete != 1 || s.Negative != 1 {
+		t.Errorf("counts are %+v", s)
+	}
+}
+
+// Evicted blobs make their results forgotten: others no longer ask for them.
+func TestSweep(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	r := w.nodes[0].build(t, "one", "x")
+	w.nodes[0].build(t, "two", "y")
+	w.settle(t, 0, 1, actionOf("two"))
+	d, _ := digest.FromProto(digest.SHA256, r.OutputFiles[0].Digest)
+	w.nodes[0].store.Lose(d)
+	keys, err := w.nodes[0].lookup.Keys()
+	if err != nil || len(keys) != 2 {
+		t.Fatal(len(keys), err)
+	}
+	if rest, err := w.nodes[0].lookup.Sweep(t.Context(), keys, 10); err != nil || len(rest) != 0 {
+		t.Fatal(rest, err)
+	}
+	if n := w.nodes[0].summary.Publisher.Len(); n != 1 {
+		t.Errorf("%d results are announced, want 1", n)
+	}
+}
+
+// Liar signs another result than everybody else: the action is quarantined where both are seen, the evidence
+// kept, and only one's own execution counts from then on.
+func TestLiar(t *testing.T) {
+	w := newWorld(t, 3, quorum, nil)
+	w.nodes[0].build(t, "one", "right")
+	w.nodes[1].build(t, "one", "wrong")
+	w.settle(t, 0, 2, actionOf("one"))
+	w.settle(t, 1, 2, actionOf("one"))
+	w.want(t, 2, "one")
+	evidence, err := w.nodes[2].receipts.Evidence()
+	if err != nil || len(evidence) != 1 || len(evidence[0].Receipts) != 2 {
+		t.Fatalf("evidence %v, %v", evidence, err)
+	}
+	diff := receipt.Compare(evidence[0].Receipts[0].Result, evidence[0].Receipts[1].Result)
+	if len(diff) != 3 {
+		t.Errorf("differences are %v", diff)
+	}
+	w.nodes[2].build(t, "one", "right")
+	w.want(t, 2, "one", 2)
+	if s := w.nodes[2].lookup.Stat(); s.Disagreements == 0 {
+		t.Errorf("counts are %+v", s)
+	}
+}
+
+// Two that agree are a quorum.
+func TestQuorum(t *testing.T) {
+	w := newWorld(t, 3, quorum, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.settle(t, 0, 2, actionOf("one"))
+	w.want(t, 2, "one")
+	w.nodes[1].build(t, "two", "x")
+	w.nodes[0].build(t, "two", "x")
+	w.settle(t, 0, 2, actionOf("two"))
+	w.settle(t, 1, 2, actionOf("two"))
+	w.want(t, 2, "two", 0, 1)
+}
+
+func TestPolicySelf(t *testing.T) {
+	w := newWorld(t, 2, receipt.Policy{}, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.settle(t, 0, 1, actionOf("one"))
+	before := w.nodes[0].Calls()
+	w.want(t, 1, "one")
+	w.want(t, 0, "one", 0)
+	if w.nodes[0].Calls() != before {
+		t.Error("somebody was asked")
+	}
+}
+
+func TestRevokedExecutor(t *testing.T) {
+	w := newWorld(t, 3, mesh, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.settle(t, 0, 1, actionOf("one"))
+	w.want(t, 1, "one", 0)
+	w.settle(t, 1, 2, actionOf("one"))
+	w.trust.mu.Lock()
+	w.trust.revoked[w.nodes[0].ID] = true
+	w.trust.mu.Unlock()
+	w.want(t, 2, "one") // served by an honest node, signed by a revoked one
+	if s := w.nodes[2].lookup.Stat(); s.Refused == 0 {
+		t.Errorf("counts are %+v", s)
+	}
+}
+
+// fixed answers every key with the same.
+type fixed struct{ answer share.Answer }
+
+func (f fixed) Answers(_ context.Context, keys []cid.Key) ([]share.Answer, error) {
+	return slices.Repeat([]share.Answer{f.answer}, len(keys)), nil
+}
+
+// Replayer answers with a good receipt of another action, or of another mesh.
+func TestReplayer(t *testing.T) {
+	for name, change := range map[string]func(*receipt.Statement){
+		"another action": func(s *receipt.Statement) { s.Action = actionOf("other") },
+		"another mesh":   func(s *receipt.Statement) { s.Mesh = "theirs" },
+		"another root":   func(s *receipt.Statement) { s.Root[0]++ },
+		"a failure":      func(s *receipt.Statement) { s.Result.ExitCode = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers := &fixed{}
+			w := newWorld(t, 2, mesh, func(i int, _ *lookup.Lookup) share.Results {
+				if i == 0 {
+					return answers
+				}
+				return nil
+			})
+			s := receipt.Statement{Mesh: "ours", Action: actionOf("one"), Root: root, Result: &repb.ActionResult{StdoutRaw: []byte("x")}}
+			change(&s)
+			r, err := receipt.Sign(w.nodes[0].identity, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers.answer = share.Answer{Receipts: [][]byte{r.Raw()}, Complete: true}
+			w.nodes[0].summary.Publisher.Add([]cid.Key{keyer.Result(actionOf("one"), root)})
+			w.settle(t, 0, 1, actionOf("one"))
+			w.want(t, 1, "one")
+			if s := w.nodes[1].lookup.Stat(); s.Refused == 0 || s.Hits != 0 {
+				t.Errorf("counts are %+v", s)
+			}
+		})
+	}
+}
+
+// A summary that lies in both directions: what it claims without having costs bounded questions, what it
+// hides costs an execution, never a wrong result.
+func TestLyingSummary(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	var claimed []cid.Key
+	const n = 400
+	for i := range n {
+		claimed = append(claimed, keyer.Result(actionOf(fmt.Sprint(i)), root))
+	}
+	w.nodes[0].summary.Publisher.Add(claimed)
+	w.nodes[0].build(t, "hidden", "x")
+	w.nodes[0].summary.Publisher.Remove([]cid.Key{keyer.Result(actionOf("hidden"), root)})
+	w.nodes[0].summary.Publisher.Flush()
+	w.settle(t, 0, 1, actionOf(fmt.Sprint(n-1)))
+	before := w.nodes[0].Calls()
+	for i := range n {
+		w.want(t, 1, fmt.Sprint(i))
+	}
+	if calls := w.nodes[0].Calls() - before; calls > 128 {
+		t.Errorf("%d questions for claims without substance", calls)
+	}
+	w.want(t, 1, "hidden")
+}
+
+// Bomber: a result whose tree is larger than anything real. It is refused before it is fetched.
+func TestHugeTree(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	huge := digest.New(digest.SHA256, [32]byte{1}, 1<<40)
+	r := &repb.ActionResult{OutputDirectories: []*repb.OutputDirectory{{Path: "dir", TreeDigest: huge.Proto()}}}
+	key := actioncache.Key{Action: actionOf("one"), Root: root}
+	if err := w.nodes[0].lookup.Publish(t.Context(), w.nodes[0].identity, receipt.Statement{Action: key.Action, Root: root, Result: r}); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(t, 0, 1, key.Action)
+	w.want(t, 1, "one")
+}
+
+// A cancelled lookup leaves the others their own.
+func TestCancelled(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.settle(t, 0, 1, actionOf("one"))
+	w.nodes[0].Freeze()
+	ctx, cancel := context.WithCancel(t.Context())
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		if _, err := w.nodes[1].lookup.Find(ctx, actionOf("one"), root); err == nil {
+			t.Error("a cancelled lookup succeeds")
+		}
+	})
+	for w.nodes[1].lookup.Stat().Asked == 0 {
+		time.Sleep(100 * time.Microsecond)
+	}
+	cancel()
+	looking.Wait()
+	w.nodes[0].Thaw()
+	if _, err := w.nodes[1].lookup.Find(t.Context(), actionOf("absent"), root); !errors.Is(err, lookup.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+// Results that go on to be announced after a restart.
+func TestAnnounceAll(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.nodes[0].summary.Publisher.Remove([]cid.Key{keyer.Result(actionOf("one"), root)})
+	w.nodes[0].summary.Publisher.Flush()
+	if err := w.nodes[0].lookup.AnnounceAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(t, 0, 1, actionOf("one"))
+	w.want(t, 1, "one", 0)
+}
