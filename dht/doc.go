@@ -7,6 +7,17 @@
 //	actioncache  action results beside it; a hit is complete
 //	chunk        content-defined chunks of large blobs
 //
+// and, across the mesh:
+//
+//	cid          digests as CIDs, and the keyed hashes the indexes know them by
+//	receipt      action results with their executor's signature; who is believed
+//	locate       who has what: the interface, and its three ways below
+//	summary      everybody's filter at everybody: a miss costs no message
+//	onehop       an index spread over members that all know each other
+//	fetch        blobs from the best of several peers
+//	share        the serving side: what members may ask
+//	lookup       action results of others, believed and made complete
+//
 // What the room does not do: it starts no process and schedules nothing; it never imports exec or
 // node.
 //

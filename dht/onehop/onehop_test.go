@@ -1,0 +1,203 @@
+package onehop_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/locate"
+	"github.com/buildmesh/buildmesh/dht/locate/locatetest"
+	"github.com/buildmesh/buildmesh/dht/locate/wire"
+	"github.com/buildmesh/buildmesh/dht/onehop"
+	"github.com/buildmesh/buildmesh/dht/share"
+	"github.com/buildmesh/buildmesh/dht/summary"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+)
+
+// node is one member with its part of the index.
+type node struct {
+	*wire.Node
+	index   *onehop.Index
+	locator *onehop.Locator
+}
+
+// nothing knows no results.
+type nothing struct{}
+
+func (nothing) Answers(_ context.Context, keys []cid.Key) ([]share.Answer, error) {
+	return make([]share.Answer, len(keys)), nil
+}
+
+// join makes a mesh; run has the locators tend it.
+func join(t testing.TB, n int, run bool) []*node {
+	t.Helper()
+	ids := locatetest.IDs(n)
+	net := wire.New(ids)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	nodes := make([]*node, n)
+	for i, id := range ids {
+		x := &node{Node: net.Node(id), index: onehop.NewIndex()}
+		x.locator = onehop.New(id, x.index, x, x)
+		(&share.Content{Guard: share.NewGuard(wire.Caller, 0), Publisher: summary.NewPublisher(0), Index: x.index,
+			OneHop: x.locator, Known: nothing{}}).Register(x.Server)
+		nodes[i] = x
+	}
+	net.Start()
+	if run {
+		for _, x := range nodes {
+			running.Go(func() { x.locator.Run(ctx) })
+		}
+	}
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		net.Close()
+	})
+	return nodes
+}
+
+func TestConformance(t *testing.T) {
+	locatetest.Run(t, func(t *testing.T, ids []peer.ID) locatetest.World {
+		w := locatetest.World{Settle: func(*testing.T) {}}
+		for _, x := range join(t, len(ids), false) {
+			w.Locators = append(w.Locators, x.locator)
+		}
+		return w
+	})
+}
+
+// A key stands at R members, and finding it asks one.
+func TestOneHop(t *testing.T) {
+	nodes := join(t, 12, false)
+	keys := locatetest.Keys("one", 200)
+	if err := nodes[0].locator.Announce(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	total, most := 0, 0
+	for _, x := range nodes {
+		total += x.index.Len()
+		most = max(most, x.index.Len())
+	}
+	if total != onehop.R*len(keys) || most > 2*total/len(nodes) {
+		t.Errorf("%d records in all, %d at one member", total, most)
+	}
+	before := calls(nodes)
+	nodes[5].locator.Find(t.Context(), keys[:1])
+	if n := calls(nodes) - before; n > 1 {
+		t.Errorf("%d calls to find one key", n)
+	}
+	before = calls(nodes)
+	nodes[5].locator.Find(t.Context(), keys)
+	if n := calls(nodes) - before; n > len(nodes) {
+		t.Errorf("%d calls to find %d keys", n, len(keys))
+	}
+}
+
+func calls(nodes []*node) (n int) {
+	for _, x := range nodes {
+		n += x.Calls()
+	}
+	return n
+}
+
+// One replica is stopped, another one gone: keys are still found, in time.
+func TestStoppedReplicas(t *testing.T) {
+	nodes := join(t, 6, false)
+	keys := locatetest.Keys("one", 300)
+	nodes[0].locator.Announce(t.Context(), keys)
+	nodes[1].Freeze()
+	nodes[2].Cut()
+	for round := range 2 {
+		began := time.Now()
+		found, err := nodes[5].locator.Find(t.Context(), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := 0
+		for _, ids := range found {
+			if len(ids) == 0 {
+				lost++
+			}
+		}
+		if lost > 0 {
+			t.Errorf("round %d: %d of %d keys are not found after %s", round, lost, len(keys), time.Since(began))
+		}
+	}
+	nodes[1].Thaw()
+}
+
+func TestExpiryAndBounds(t *testing.T) {
+	x := onehop.NewIndex()
+	now := time.Now()
+	keys := locatetest.Keys("one", 3)
+	ids := locatetest.IDs(onehop.MaxProviders + 5)
+	for i, id := range ids {
+		x.Note(id, keys[:1], now.Add(time.Duration(i)*time.Second-time.Minute))
+	}
+	found := x.Find(peer.ID{}, keys)
+	if len(found[0]) != onehop.MaxProviders || found[0][0] != ids[len(ids)-1] {
+		t.Errorf("%d providers, the first is %v", len(found[0]), found[0][0])
+	}
+	x.Note(ids[0], keys[1:2], now.Add(-onehop.TTL-time.Second))
+	if found := x.Find(peer.ID{}, keys[1:2]); len(found[0]) != 0 {
+		t.Error("an expired record is found")
+	}
+	x.Expire(now)
+	x.Drop(ids[len(ids)-1])
+	if n := x.Len(); n != onehop.MaxProviders-1 {
+		t.Errorf("%d records left", n)
+	}
+}
+
+// Members that go away take nothing along for long, and what a new one lacks it learns.
+func TestChurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := join(t, 8, true)
+		keys := locatetest.Keys("one", 200)
+		nodes[0].locator.Announce(t.Context(), keys)
+		for _, x := range nodes[1:4] {
+			x.Cut()
+		}
+		time.Sleep(onehop.Grace + 15*time.Second)
+		total := 0
+		for _, x := range append(nodes[4:], nodes[0]) {
+			total += x.index.Len()
+		}
+		if total != onehop.R*len(keys) {
+			t.Errorf("%d records after three left, want %d", total, onehop.R*len(keys))
+		}
+		nodes[4].index.Drop(nodes[0].ID) // it lost what it knew
+		time.Sleep(5 * onehop.Compare)
+		total = 0
+		for _, x := range append(nodes[4:], nodes[0]) {
+			total += x.index.Len()
+		}
+		if total != onehop.R*len(keys) {
+			t.Errorf("%d records after one forgot, want %d", total, onehop.R*len(keys))
+		}
+		time.Sleep(2 * onehop.TTL)
+		if found, err := nodes[5].locator.Find(t.Context(), keys); err != nil || len(found[0]) != 1 {
+			t.Errorf("after twice the TTL: %v, %v", found[0], err)
+		}
+	})
+}
+
+var _ locate.Locator = (*onehop.Locator)(nil)
+
+// BenchmarkFind looks up one key nobody has, and a thousand, in a mesh of 20.
+func BenchmarkFind(b *testing.B) {
+	nodes := join(b, 20, false)
+	keys := locatetest.Keys("absent", 1000)
+	for name, n := range map[string]int{"keys=1": 1, "keys=1000": 1000} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				nodes[0].locator.Find(b.Context(), keys[:n])
+			}
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "lookups/s")
+		})
+	}
+}
