@@ -52,16 +52,18 @@ func flip(b []byte) []byte {
 	return b
 }
 
-// TestAdversaries: node 0 is honest, node 1 is not and is asked first. Whatever it does, node 2 gets every
-// blob whole within the time, and node 1's standing says what it is.
-func TestAdversaries(t *testing.T) {
+// misdeed is what an adversary does.
+type misdeed struct {
+	adversary
+	lies bool // it is found out as a liar
+}
+
+// misdeeds are the adversaries by name.
+func misdeeds() map[string]misdeed {
 	send := func(to grpc.ServerStreamingServer[bspb.ReadResponse], b []byte) error {
 		return to.Send(&bspb.ReadResponse{Data: b})
 	}
-	for name, c := range map[string]struct {
-		adversary
-		lies bool // it is found out as a liar
-	}{
+	return map[string]misdeed{
 		"Swapper": {adversary{
 			batch: func(r *repb.BatchReadBlobsResponse) {
 				for _, item := range r.Responses {
@@ -131,7 +133,13 @@ func TestAdversaries(t *testing.T) {
 				}
 			},
 		}, true},
-	} {
+	}
+}
+
+// TestAdversaries: node 0 is honest, node 1 is not and is asked first. Whatever it does, node 2 gets every
+// blob whole within the time, and node 1's standing says what it is.
+func TestAdversaries(t *testing.T) {
+	for name, c := range misdeeds() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			nodes := lab(t, 3, func(i int, s *share.Blobs) blobServer {
