@@ -6,6 +6,8 @@
 //	image        container images as root trees
 //	action       the decoded, validated action
 //	flight       executions in flight: equal ones merge, many clients may watch one
+//	place        which machine runs it: decisions only
+//	lease        the promise of room there, kept over the network
 //	slot         cores and memory as reservable units
 //	stage        the input root as read-only layers on disk
 //	fingerprint  what of this machine an action can see, as one value

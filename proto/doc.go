@@ -1,6 +1,7 @@
 // Package proto is the room of buildmesh's own protocol definitions and the code generated from them.
 //
 //	control/v1  what the command line asks the running node, over a unix socket only its owner opens
+//	lease/v1    what peers ask each other to run actions
 //
 //	remoteworkers/v1test2  the Remote Workers API, by which a BuildGrid bot lends its machine to a node
 //

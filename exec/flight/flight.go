@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/slot"
 )
 
@@ -52,6 +54,16 @@ type Outcome struct {
 	Result     *repb.ActionResult // owned by the flight from now on
 	Message    string             // for a person: where it ran, why it ended as it did
 	ServerLogs map[string]*repb.LogFile
+	Placement  *place.Trace // how it found its place; nil: by itself
+}
+
+// Ending is a flight that is over, for whoever keeps a journal.
+type Ending struct {
+	Action    *action.Action
+	Request   Request
+	Created   time.Time
+	Response  *repb.ExecuteResponse // must not be changed
+	Placement *place.Trace          // nil: it was cached, or ran where there is no choice
 }
 
 // Observer is told how a run goes on. Its methods may be called from any goroutine, also after the run.

@@ -21,8 +21,11 @@ import (
 
 // run takes a flight through its stages and gives the response. It never fails and never panics.
 func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
+	ending := Ending{Action: f.action, Request: f.request, Created: f.created}
+	defer func() { t.options.Ended(ending) }()
 	if r := t.lookup(ctx, f); r != nil {
-		return &repb.ExecuteResponse{Result: r, CachedResult: true, Status: &spb.Status{}}
+		ending.Response = &repb.ExecuteResponse{Result: r, CachedResult: true, Status: &spb.Status{}}
+		return ending.Response
 	}
 	queued := timestamppb.Now()
 	f.update(func(s *State) {
@@ -46,9 +49,11 @@ func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
 			outcome.Message = joinText(outcome.Message, "the result was not cached: "+err.Error())
 		}
 	}
-	return &repb.ExecuteResponse{
+	ending.Placement = outcome.Placement
+	ending.Response = &repb.ExecuteResponse{
 		Result: outcome.Result, Message: outcome.Message, ServerLogs: outcome.ServerLogs, Status: t.status(err),
 	}
+	return ending.Response
 }
 
 // lookup asks the cache. Whatever keeps it from answering counts as a miss: running is always right.

@@ -27,6 +27,7 @@ type Options struct {
 	Results  Results                      // nil: nothing is cached
 	Slots    Slots                        // nil: everything runs at once
 	Placer   Placer                       // nil: Here, with Executor and Slots
+	Ended    func(Ending)                 // told of every flight that is over; must be quick; nil: nobody
 	Streams  Follower                     // nil: the output cannot be read while it is written
 	Match    func(platform.Request) error // whether any executor fulfils a request; nil: all do
 	Status   func(error) error            // gives an error its gRPC status, as an error
@@ -47,6 +48,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Placer == nil {
 		o.Placer = Here{Executor: o.Executor, Slots: o.Slots}
+	}
+	if o.Ended == nil {
+		o.Ended = func(Ending) {}
 	}
 	if o.Match == nil {
 		o.Match = func(platform.Request) error { return nil }

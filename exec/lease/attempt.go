@@ -1,0 +1,245 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/place"
+	"github.com/buildmesh/buildmesh/exec/run"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+	usagev1 "github.com/buildmesh/buildmesh/proto/usage/v1"
+)
+
+// failedError ends an attempt without a result.
+type failedError struct {
+	why   place.Failure
+	err   error
+	bytes int64 // of memory that were not enough
+}
+
+func (e *failedError) Error() string { return fmt.Sprintf("%s: %v", e.why, e.err) }
+func (e *failedError) Unwrap() error { return e.err }
+
+// lost is the error of an executor that is gone or has a fault.
+func lost(err error) error { return &failedError{why: place.Lost, err: err} }
+
+// run takes an attempt from its reservation to its result.
+func (i *Initiator) run(ctx context.Context, t *attempt, lease *ID) {
+	var link executor = i.ownLink()
+	if t.Peer != i.options.Self {
+		link = &remote{initiator: i, peer: t.Peer}
+	}
+	if lease == nil {
+		id, refusal, err := link.reserve(ctx, i.request(t))
+		if refusal != nil {
+			i.refused(t, refusal)
+			return
+		}
+		if err != nil {
+			i.failed(ctx, t, lost(err), nil)
+			return
+		}
+		lease = &id
+	}
+	c := Claim{Lease: *lease, Caller: i.options.Self, Attempt: t.Attempt, Epoch: i.options.Epoch}
+	i.note(t, "leased %g cores", t.Cores)
+	i.step(func(c *place.Core, now time.Time) {
+		c.Granted(now, t.Try)
+		if !t.work.placed {
+			t.work.placed = true
+			close(t.work.granted)
+		}
+	})
+	select {
+	case <-t.work.watched:
+	case <-ctx.Done():
+		link.cancel(c)
+		return
+	}
+	began := time.Now()
+	outcome, err := link.run(ctx, c, t)
+	var failed *failedError
+	if errors.As(err, &failed) || err != nil && ctx.Err() != nil {
+		link.cancel(c)
+		i.failed(ctx, t, err, outcome)
+		return
+	}
+	i.completed(t, outcome, err, time.Since(began))
+	link.ack(c)
+}
+
+// request is what an attempt asks of its executor.
+func (i *Initiator) request(t *attempt) Request {
+	a := t.work.action
+	return Request{
+		Caller: i.options.Self, Action: a.Digest, Invocation: t.work.request.Meta.Invocation, Attempt: t.Attempt, Epoch: i.options.Epoch,
+		Cores: t.Cores, MemoryBytes: t.MemoryBytes, Alone: a.DoNotCache || t.work.request.SkipCacheLookup || !t.work.audit.By.IsZero(),
+	}
+}
+
+// refused tells the core that there was no room.
+func (i *Initiator) refused(t *attempt, r *Refusal) {
+	i.note(t, "refused: %s", r.Reason)
+	i.step(func(c *place.Core, now time.Time) {
+		if i.attempts[t.Try] == t {
+			delete(i.attempts, t.Try) // the number is used again
+		}
+		c.Refused(now, t.Try, place.Refusal{Reason: r.Reason, FreeCores: r.FreeCores, FreeBytes: r.FreeBytes})
+	})
+}
+
+// failed tells the core that an attempt brought nothing. What there is of an action that ran out of memory is kept, in
+// case nobody has more.
+func (i *Initiator) failed(ctx context.Context, t *attempt, err error, outcome *flight.Outcome) {
+	if ctx.Err() != nil {
+		i.note(t, "cancelled: %v", context.Cause(ctx))
+		return // the core wanted it so
+	}
+	i.note(t, "%v", err)
+	failed := &failedError{why: place.Lost}
+	errors.As(err, &failed)
+	i.step(func(c *place.Core, now time.Time) {
+		if failed.why != place.OutOfMemory {
+			c.Failed(now, t.Try, failed.why)
+			return
+		}
+		if !t.work.ended {
+			t.work.outcome, t.work.err = outcome, failed.err
+		}
+		c.Starved(now, t.Try, failed.bytes)
+	})
+}
+
+// completed takes a result: the current attempt's ends the work, a later one is compared.
+func (i *Initiator) completed(t *attempt, outcome *flight.Outcome, err error, took time.Duration) {
+	w := t.work
+	var sample place.Sample
+	if err == nil {
+		sample = sampleOf(outcome, took)
+	}
+	current := false
+	i.step(func(c *place.Core, now time.Time) {
+		if current = c.Current(t.Try); !current {
+			return
+		}
+		c.Finished(now, t.Try, sample)
+		w.trace.Attempts[t.at].Won = true
+		i.end(w, outcome, err)
+	})
+	switch {
+	case err != nil:
+		i.note(t, "failed: %v", err)
+	case current:
+		i.note(t, "done, exit code %d", outcome.Result.GetExitCode())
+	default:
+		i.note(t, "done too late")
+	}
+	i.compare(t, outcome, err, current)
+}
+
+// compare gives the auditor what can be compared, and has results made again that it wants.
+func (i *Initiator) compare(t *attempt, outcome *flight.Outcome, err error, current bool) {
+	w, auditor := t.work, i.options.Auditor
+	if auditor == nil || err != nil || w.action.DoNotCache {
+		return
+	}
+	made := Made{By: t.Peer, Result: outcome.Result}
+	switch {
+	case !w.audit.By.IsZero():
+		auditor.Compare(w.action, w.audit, made)
+	case !current && w.outcome.Result != nil && w.err == nil: // ended, so that nobody writes to it
+		auditor.Compare(w.action, Made{By: w.winner(), Result: w.outcome.Result}, made)
+	case current && t.Peer != i.options.Self && auditor.Again(t.Peer, w.action):
+		r := w.request
+		r.Priority, r.SkipCacheLookup = 1<<30, true // behind everything a person waits for
+		if again := i.submit(w.action, r, made); again != nil {
+			again.watch(silent{})
+		}
+	}
+}
+
+// winner is who made the result that counted.
+func (w *work) winner() peer.ID {
+	for _, a := range w.trace.Attempts {
+		if a.Won {
+			return a.Peer
+		}
+	}
+	return peer.ID{}
+}
+
+// silent is the observer of work that nobody watches.
+type silent struct{}
+
+func (silent) Output(string, string)                 {}
+func (silent) Metadata(*repb.ExecutedActionMetadata) {}
+
+// sampleOf reads what a run needed from its result. What a peer claims is bounded by what was seen.
+func sampleOf(o *flight.Outcome, took time.Duration) place.Sample {
+	m := o.Result.GetExecutionMetadata()
+	s := place.Sample{Duration: took}
+	if from, to := m.GetExecutionStartTimestamp(), m.GetExecutionCompletedTimestamp(); from != nil && to != nil {
+		s.Duration = min(max(to.AsTime().Sub(from.AsTime()), time.Millisecond), max(took, time.Millisecond))
+	}
+	for _, extra := range m.GetAuxiliaryMetadata() {
+		var u usagev1.ResourceUsage
+		if extra.MessageIs(&u) && extra.UnmarshalTo(&u) == nil {
+			cpu := u.UserTime.AsDuration() + u.SystemTime.AsDuration()
+			s.Cores = cpu.Seconds() / s.Duration.Seconds()
+			s.MemoryBytes, s.InputBytes = u.MaxResidentBytes, u.InputBytes
+		}
+	}
+	return s
+}
+
+// executor is what an attempt needs of the one it runs at, here or elsewhere.
+type executor interface {
+	reserve(ctx context.Context, r Request) (ID, *Refusal, error)
+	// run gives a result, and with it an error that is the action's own; else a *failedError, or ctx's.
+	run(ctx context.Context, c Claim, t *attempt) (*flight.Outcome, error)
+	ack(c Claim)
+	cancel(c Claim)
+}
+
+// own is this machine.
+type own struct {
+	executor *Executor
+	runner   flight.Executor
+}
+
+func (i *Initiator) ownLink() *own { return &own{i.options.Executor, i.options.Run} }
+
+func (o *own) reserve(_ context.Context, r Request) (ID, *Refusal, error) {
+	id, _, refusal := o.executor.reserve(r)
+	return id, refusal, nil
+}
+
+func (o *own) ack(c Claim) {
+	o.executor.with(func(b *Book, now time.Time) { _ = b.Ack(now, c) }) // a lease that is gone needs none
+}
+
+func (o *own) cancel(c Claim) {
+	o.executor.with(func(b *Book, now time.Time) { b.Cancel(now, c) })
+}
+
+// run runs the action under its own observer, or waits for the equal one that a peer began here.
+func (o *own) run(ctx context.Context, c Claim, t *attempt) (*flight.Outcome, error) {
+	a := t.work.action
+	a = withMemory(a, t.Limit)
+	outcome, err := o.executor.runOwn(ctx, c, a, func(ctx context.Context) (*flight.Outcome, error) {
+		return o.runner.Execute(ctx, a, t.work.observer)
+	})
+	var resource *run.ResourceError
+	if errors.As(err, &resource) && resource.Resource == run.Memory {
+		return outcome, &failedError{place.OutOfMemory, err, resource.Limit}
+	}
+	if outcome == nil && err == nil {
+		err = errors.New("the executor brought no result back")
+	}
+	return outcome, err
+}

@@ -1,0 +1,29 @@
+// Package lease lets peers run each other's actions: time-bound promises of room, kept by both sides or let go.
+//
+// Nouns: Book (the executor's decisions: who has which room until when), Executor (serves a Book to peers), Initiator (has
+// actions placed by exec/place and run under leases), Claim (what a lease answers to: lease, attempt, epoch and caller),
+// offer (a free slot held for a ticket holder).
+//
+// The life of a lease:
+//
+//	Reserve ──granted──> reserved ──Run──> running ──> finished ──Ack──> gone
+//	   │                    │10 s             │ kill      │ drop pins
+//	refused                gone <─────────────┴───────────┘ Cancel, eviction, or 10 s + 10 s without a beat
+//
+// A call that breaks does not end a lease: Run takes it up again while the beats are not overdue.
+//
+// Promises:
+//   - No executor queues an action: Reserve is answered at once. Who wants a slot that is not free leaves a ticket; freed
+//     slots are offered to initiators in turn, and to the invocations of each in turn.
+//   - Only the claim a lease was given for is answered, and only to the peer it was given to (ErrStale otherwise). At the
+//     initiator only the current attempt completes an action; what comes later is at most compared.
+//   - The initiator has verified and fetched every output before its client is answered; until Ack the executor pins them.
+//   - A fault of an executor never becomes an exit code or a cached result: the attempt is repeated elsewhere.
+//   - Equal actions of several initiators that meet at one executor run once, unless one asked to run alone.
+//   - Cancel kills at once and may be repeated. Close ends and waits for everything.
+//
+// What it does not do: it opens no socket (node gives connections and registers the service), moves no blobs (Content
+// does), signs nothing (Receipts does) and does not decide where an action runs (exec/place does).
+//
+// Start reading at book.go, Reserve, then initiator.go, Place. The test that shows it whole is TestLifeOfALease.
+package lease

@@ -1,0 +1,272 @@
+package place
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/buildmesh/buildmesh/exec/platform"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+)
+
+// Weights of a Score.
+const (
+	ownBonus      = 1.1  // own slots come first
+	localityBonus = 0.25 // the input root is there
+	spread        = 0.05 // initiators that want the same action tend to the same peer, where it runs once
+	shortest      = 0.5  // seconds; what is shorter is not worth moving more for
+)
+
+// Score is how good a peer was for a Work, in parts. Total is what counts.
+type Score struct {
+	Peer     peer.ID
+	Name     string
+	Total    float64
+	Speed    float64 // x health, and x 1.1 for this machine
+	Load     float64 // what busy slots take off
+	Locality float64 // what having the inputs adds
+	Transfer float64 // what fetching them takes off
+	Refused  string  // why it was not considered; the parts are 0 then
+}
+
+// match is where Works of one shape may run.
+type match struct {
+	groups []*group
+	self   bool
+	err    error // when there are no groups: the nearest mismatch
+}
+
+// shapeOf is equal for Works that fit the same peers.
+func shapeOf(it *item) string {
+	p := it.Platform
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d %s %q %s %s %g %d", it.Class, p.OSFamily, p.ISA, p.Pool, p.Fingerprint, p.Cores, it.memory)
+	fmt.Fprintf(&b, " %t %t %t %q %q %q %q %t", p.UID != nil, p.GID != nil, p.Network, p.ContainerImage, p.ChrootRoot, p.RemoteAPIsSocket, p.InputRoot, p.Local)
+	if p.Cores == 0 || it.memory == 0 {
+		b.WriteString(it.Mnemonic) // decides what is reserved
+	}
+	return b.String()
+}
+
+// match gives the groups that it may run in.
+func (c *Core) match(it *item) match {
+	if m, known := c.matches[it.shape]; known {
+		return m
+	}
+	m := match{}
+	request := it.Platform
+	request.MemoryBytes = it.memory
+	if c.self != nil {
+		m.err = request.Match(c.self.Offer)
+		m.self = m.err == nil
+	}
+	local := it.Class == Local || request.Local
+	for _, g := range c.order {
+		err := request.Match(g.offer)
+		switch {
+		case c.self != nil && g == c.self.group && m.self:
+			m.groups = append(m.groups, g)
+		case local, err == nil && it.Class == Fingerprinted && !c.comparable(g):
+		case err == nil:
+			m.groups = append(m.groups, g)
+		case m.err == nil || farther(m.err, err):
+			m.err = err
+		}
+	}
+	if len(m.groups) == 0 && m.err == nil {
+		m.err = &platform.MismatchError{Property: "host-fingerprint", Asked: "that of this machine", Offered: "others only"}
+	}
+	if len(c.matches) >= 4096 {
+		clear(c.matches)
+	}
+	c.matches[it.shape] = m
+	return m
+}
+
+// comparable reports whether results made by the group's tools are as good as ours.
+func (c *Core) comparable(g *group) bool {
+	return c.self != nil && g.offer.Fingerprint != "" && g.offer.Fingerprint == c.self.Offer.Fingerprint
+}
+
+// farther reports whether a names a property that is compared before b's: b came closer to a match.
+func farther(a, b error) bool { return rank(a) < rank(b) }
+
+// order in which platform.Request.Match compares.
+var matchOrder = []string{"OSFamily", "ISA", "Pool", "host-fingerprint", "cores", "min-mem"}
+
+func rank(err error) int {
+	e, ok := errors.AsType[*platform.MismatchError](err)
+	if !ok {
+		return -1
+	}
+	if at := slices.Index(matchOrder, e.Property); at >= 0 {
+		return at
+	}
+	return len(matchOrder)
+}
+
+// unfit says why n is not to run it now; "" when it may.
+func (c *Core) unfit(it *item, n *node) string {
+	cores, bytes := c.needs(it)
+	switch {
+	case it.Class == Local && !n.Self:
+		return "runs on its own machine only"
+	case !n.Self && c.now.Before(n.banned):
+		return "refuses what it says it has"
+	case !n.open && !n.Self:
+		return n.State.String()
+	case slices.Contains(it.excluded, n.ID):
+		return "failed there before"
+	case n.freeCores < min(cores, n.slots)-1e-9:
+		return "no free slot"
+	case n.Offer.MemoryBytes > 0 && bytes > n.Offer.MemoryBytes:
+		return "too little memory"
+	case n.Offer.MemoryBytes > 0 && n.freeBytes < bytes:
+		return "no free memory"
+	}
+	for _, t := range it.tries {
+		if t.node == n {
+			return "runs there already"
+		}
+	}
+	request := it.Platform
+	request.MemoryBytes = it.memory
+	if err := request.Match(n.Offer); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// fits reports whether n may run it now.
+func (c *Core) fits(it *item, n *node) bool { return c.unfit(it, n) == "" }
+
+// choose finds the best peer with room for it: the best by load of each group, those known to have its root, and this
+// machine are scored in full. nil when nobody has room.
+func (c *Core) choose(it *item) (*node, []Score) {
+	m := c.match(it)
+	var best *node
+	var bestScore Score
+	var table []Score
+	wanted := c.wanted(it)
+	consider := func(n *node) bool {
+		if !c.fits(it, n) {
+			return false
+		}
+		s := c.score(it, n, slices.Contains(wanted, n.ID))
+		if c.options.Explain {
+			table = append(table, s)
+		}
+		if best == nil || s.Total > bestScore.Total || s.Total == bestScore.Total && n.ID.String() < best.ID.String() {
+			best, bestScore = n, s
+		}
+		return true
+	}
+	if m.self {
+		consider(c.self)
+	}
+	for _, id := range wanted {
+		if n := c.peers[id]; n != nil && n != c.self && slices.Contains(m.groups, n.group) {
+			consider(n)
+		}
+	}
+	if it.Class != Local {
+		for _, g := range m.groups {
+			c.shelved(it, g, wanted, consider)
+		}
+	}
+	if c.options.Explain && best != nil {
+		table = c.explain(it, m, table)
+	}
+	return best, table
+}
+
+// shelved considers the best of a group by load.
+func (c *Core) shelved(it *item, g *group, wanted []peer.ID, consider func(*node) bool) {
+	cores, _ := c.needs(it)
+	good, looked := 0, 0
+	g.shelf.best(cores, c.random.Uint64()>>1, func(n *node) bool {
+		looked++
+		if n != c.self && !slices.Contains(wanted, n.ID) && consider(n) {
+			good++
+		}
+		return good < c.options.Candidates && looked < 4*c.options.Candidates
+	})
+}
+
+// wanted are peers that have the item's root.
+func (c *Core) wanted(it *item) []peer.ID { return c.roots.holders[it.Root] }
+
+// score rates one peer for one Work. Transfer is in units of how long the action is expected to take: fetching for a
+// second matters to an action of a second, and not to one of ten minutes.
+func (c *Core) score(it *item, n *node, has bool) Score {
+	s := Score{Peer: n.ID, Name: n.Name, Speed: n.speed * n.health}
+	s.Load = s.Speed * 0.3 * (n.slots - n.freeCores) / n.slots
+	if n.Self {
+		s.Speed *= ownBonus
+	}
+	e := c.history.Of(it.Mnemonic)
+	switch {
+	case has:
+		s.Locality = localityBonus
+	case !n.Self:
+		bytes := it.InputBytes
+		if bytes == 0 {
+			bytes = e.InputBytes
+		}
+		s.Transfer = min(float64(bytes)/n.bandwidth/max(e.Median.Seconds(), shortest), 8)
+	}
+	s.Total = s.Speed - s.Load + s.Locality - s.Transfer + spread*affinity(it, n)
+	return s
+}
+
+// affinity is the same for an action and a peer whoever asks, from 0 to 1.
+func affinity(it *item, n *node) float64 {
+	hash := it.Action.Hash()
+	h := binary.LittleEndian.Uint64(hash[:8]) ^ binary.LittleEndian.Uint64(n.ID[:8])*0x9e3779b97f4a7c15
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	return float64(h>>11) / (1 << 53)
+}
+
+// explained is how many peers an explanation lists at most.
+const explained = 64
+
+// explain adds the peers that were not considered, and puts the best first.
+func (c *Core) explain(it *item, m match, table []Score) []Score {
+	for _, g := range c.order {
+		for _, n := range g.members {
+			if len(table) >= explained {
+				break
+			}
+			if slices.ContainsFunc(table, func(s Score) bool { return s.Peer == n.ID }) {
+				continue
+			}
+			why := c.unfit(it, n)
+			if why == "" && it.Class == Fingerprinted && !c.comparable(g) {
+				why = "has other tools (host fingerprint)"
+			}
+			if why == "" {
+				why = "not among the best by load"
+			}
+			table = append(table, Score{Peer: n.ID, Name: n.Name, Refused: why})
+		}
+	}
+	slices.SortStableFunc(table, func(a, b Score) int {
+		switch {
+		case (a.Refused == "") != (b.Refused == ""):
+			if a.Refused == "" {
+				return -1
+			}
+			return 1
+		case a.Total > b.Total:
+			return -1
+		case a.Total < b.Total:
+			return 1
+		}
+		return 0
+	})
+	return table
+}

@@ -1,0 +1,107 @@
+package place
+
+import (
+	"time"
+
+	"github.com/buildmesh/buildmesh/mesh/peer"
+)
+
+// leaveTickets makes sure that matching peers know that it waits: at most twice as many as its invocation has waiting.
+// Peers are gone through in turn from where the last tickets were left.
+func (c *Core) leaveTickets(it *item) {
+	want := min(c.options.Tickets, 2*c.queue.counts[it.Invocation])
+	if c.tickets[it.Invocation] >= want {
+		return
+	}
+	m := c.match(it)
+	if m.self {
+		c.leave(it, c.self)
+	}
+	if it.Class == Local {
+		return
+	}
+	for _, g := range m.groups {
+		for looked := 0; looked < min(len(g.members), 2*c.options.Tickets) && c.tickets[it.Invocation] < want; looked++ {
+			g.cursor = (g.cursor + 1) % len(g.members)
+			if n := g.members[g.cursor]; n != c.self && n.open && !c.now.Before(n.banned) {
+				c.leave(it, n)
+			}
+		}
+	}
+}
+
+// leave puts a ticket at n, unless there is one.
+func (c *Core) leave(it *item, n *node) {
+	if n.tickets[it.Invocation] {
+		return
+	}
+	n.tickets[it.Invocation] = true
+	c.tickets[it.Invocation]++
+	cores, bytes := c.needs(it)
+	c.decide(&Ticket{Peer: n.ID, Invocation: it.Invocation, Cores: min(cores, n.slots), MemoryBytes: bytes})
+}
+
+// pick removes a ticket.
+func (c *Core) pick(n *node, invocation string) {
+	if !n.tickets[invocation] {
+		return
+	}
+	delete(n.tickets, invocation)
+	if c.tickets[invocation]--; c.tickets[invocation] <= 0 {
+		delete(c.tickets, invocation)
+	}
+}
+
+// Offered answers a slot that a peer holds for us: with the next waiting Work that fits, first of the invocation that left
+// the ticket, else with pass, and the ticket is gone.
+func (c *Core) Offered(now time.Time, id peer.ID, o Offer) {
+	c.now = now
+	n := c.peers[id]
+	if n == nil || n.group == nil {
+		c.decide(&Answer{Peer: id, Offer: o.ID})
+		return
+	}
+	// The slot is held for us: it counts as free, whatever was believed.
+	n.freeCores = max(n.freeCores, clamp(o.Cores, 0, n.slots))
+	n.freeBytes = max(n.freeBytes, min(o.FreeBytes, n.Offer.MemoryBytes))
+	var found *item
+	misses := 0
+	c.queue.each(func(it *item) bool {
+		if !c.takes(it, n) {
+			misses++
+			return misses < maxMisses
+		}
+		if found == nil || it.Invocation == o.Invocation {
+			found = it
+		}
+		return it.Invocation != o.Invocation && it.Priority == found.Priority
+	})
+	if found == nil {
+		c.pick(n, o.Invocation)
+		n.group.shelf.put(n) // free as far as we know; when another took it, asking costs one refusal
+		c.decide(&Answer{Peer: id, Offer: o.ID})
+		return
+	}
+	c.decide(&Answer{Peer: id, Offer: o.ID, Take: c.try(found, n, false)})
+}
+
+// takes reports whether it may run at n, which has room.
+func (c *Core) takes(it *item, n *node) bool {
+	m := c.match(it)
+	for _, g := range m.groups {
+		if g == n.group {
+			return c.fits(it, n)
+		}
+	}
+	return false
+}
+
+// TicketLost notes that a peer forgot our tickets: its connection broke, or it restarted.
+func (c *Core) TicketLost(now time.Time, id peer.ID) {
+	c.now = now
+	if n := c.peers[id]; n != nil {
+		for invocation := range n.tickets {
+			c.pick(n, invocation)
+		}
+	}
+}
