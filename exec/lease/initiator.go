@@ -177,6 +177,9 @@ func (i *Initiator) Place(ctx context.Context, a *action.Action, r flight.Reques
 	select {
 	case <-w.granted:
 	case <-w.done:
+		if w.err != nil {
+			return nil, nil, w.err
+		}
 	case <-ctx.Done():
 		i.withdraw(w, context.Cause(ctx))
 		return nil, nil, context.Cause(ctx)
