@@ -352,6 +352,23 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// balanced checks that free, used and held room add up to the four cores.
+func (l *ledger) balanced(when string) {
+	l.t.Helper()
+	used, held := 0.0, 0.0
+	for _, x := range l.runs {
+		if x.phase != finished {
+			used += x.cores
+		}
+	}
+	for _, o := range l.tickets.offers {
+		held += o.cores
+	}
+	if l.freeCores < -1e-9 || math.Abs(l.freeCores+used+held-4) > 1e-9 {
+		l.t.Fatalf("%s: %g free + %g used + %g held of 4", when, l.freeCores, used, held)
+	}
+}
+
 // TestNothingIsLost plays at random and checks after every step that no room is made or lost.
 func TestNothingIsLost(t *testing.T) {
 	for seed := range uint64(30) {
@@ -416,18 +433,7 @@ func TestNothingIsLost(t *testing.T) {
 					offers = append(offers, o)
 				}
 			}
-			used, held := 0.0, 0.0
-			for _, x := range l.runs {
-				if x.phase != finished {
-					used += x.cores
-				}
-			}
-			for _, o := range l.tickets.offers {
-				held += o.cores
-			}
-			if l.freeCores < -1e-9 || math.Abs(l.freeCores+used+held-4) > 1e-9 {
-				t.Fatalf("seed %d, step %d: %g free + %g used + %g held of 4", seed, step, l.freeCores, used, held)
-			}
+			l.balanced(fmt.Sprintf("seed %d, step %d", seed, step))
 		}
 		l.Close(l.now)
 		for id := range runs {
