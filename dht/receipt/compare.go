@@ -26,6 +26,7 @@ func entries(r *repb.ActionResult) map[string]string {
 		}
 		all[d.GetPath()] = "directory " + content
 	}
+	//lint:ignore SA1019 executors of API 2.0 fill these lists
 	for _, links := range [][]*repb.OutputSymlink{r.GetOutputSymlinks(), r.GetOutputFileSymlinks(), r.GetOutputDirectorySymlinks()} {
 		for _, l := range links {
 			all[l.GetPath()] = "symlink to " + l.GetTarget()

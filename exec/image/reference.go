@@ -30,7 +30,7 @@ func Parse(text string) (Reference, error) {
 	if !isDocker {
 		var isLayout bool
 		if rest, isLayout = strings.CutPrefix(text, layoutScheme); !isLayout {
-			return Reference{}, fmt.Errorf("%w: write docker://REGISTRY/NAME@sha256:... or oci:/DIRECTORY@sha256:...", ErrReference)
+			return Reference{}, fmt.Errorf("%w: write docker://REGISTRY/NAME@sha256:HEX or oci:/DIRECTORY@sha256:HEX", ErrReference)
 		}
 	}
 	var r Reference

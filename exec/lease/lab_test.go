@@ -165,7 +165,6 @@ type fakeNode struct {
 	initiator *Initiator
 	runs      chan *fakeRun
 	instant   bool // runs end at once, successfully
-	deaf      bool // as a server: accepts calls and never answers
 	broken    bool // connections to it fail
 }
 

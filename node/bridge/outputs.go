@@ -36,9 +36,8 @@ func outputs(r *repb.ActionResult) iter.Seq[output] {
 				return
 			}
 		}
-		for _, list := range [][]*repb.OutputSymlink{
-			r.GetOutputSymlinks(), r.GetOutputFileSymlinks(), r.GetOutputDirectorySymlinks(), //nolint:staticcheck // older clients
-		} {
+		//lint:ignore SA1019 clients of API 2.0 fill these lists
+		for _, list := range [][]*repb.OutputSymlink{r.GetOutputSymlinks(), r.GetOutputFileSymlinks(), r.GetOutputDirectorySymlinks()} {
 			for _, s := range list {
 				if !yield(output{path: below(s.GetPath()), symlink: s}) {
 					return

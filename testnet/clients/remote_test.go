@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 BuildStream sets the platform of the Command
+
 //go:build unix
 
 package clients
@@ -147,35 +149,6 @@ func (r *remote) read(d *repb.Digest) []byte {
 		r.t.Fatalf("read %v: %v, %v", d, err, reply)
 	}
 	return reply.Responses[0].Data
-}
-
-// directory reads a Directory.
-func (r *remote) directory(d *repb.Digest) *repb.Directory {
-	r.t.Helper()
-	m := &repb.Directory{}
-	if err := proto.Unmarshal(r.read(d), m); err != nil {
-		r.t.Fatal(err)
-	}
-	return m
-}
-
-// at finds the directory at a path below root.
-func (r *remote) at(root *repb.Digest, dir string) *repb.Directory {
-	r.t.Helper()
-	m := r.directory(root)
-	for name := range strings.SplitSeq(dir, "/") {
-		var next *repb.Digest
-		for _, d := range m.Directories {
-			if d.Name == name {
-				next = d.Digest
-			}
-		}
-		if next == nil {
-			r.t.Fatalf("no %s of %s in %v", name, dir, m)
-		}
-		m = r.directory(next)
-	}
-	return m
 }
 
 // base is a root file system under construction: busybox with the applets as links, and what else is added.
