@@ -73,7 +73,8 @@ func ParseCode(s string) (*Code, error) {
 	s = strings.NewReplacer(" ", "", "-", "", "\n", "", "\t", "", "o", "0", "i", "1", "l", "1").Replace(strings.ToLower(s))
 	s, found := strings.CutPrefix(s, codePrefix)
 	data, err := letters.DecodeString(s)
-	if !found || err != nil || len(data) < 4 {
+	// The last letter may have bits to spare; a code has one spelling only.
+	if !found || err != nil || len(data) < 4 || letters.EncodeToString(data) != s {
 		return nil, malformed
 	}
 	body, sum := data[:len(data)-4], data[len(data)-4:]
