@@ -42,7 +42,8 @@ type Node struct {
 	logs     *logstream.Streams
 	assets   *asset.Service
 	bridge   *bridge.Origin
-	mesh     *meshed         // nil: this node stands alone
+	mesh     *meshed // nil: this node stands alone
+	lending  *lending
 	machine  *machine        // nil: this node runs no actions
 	report   *sandbox.Report // of the probe; nil: none was made
 	endpoint *reapi.Server
@@ -81,7 +82,7 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger, version string
 		open func(context.Context) error
 	}{
 		{"state", n.openState}, {"mesh", n.openMesh}, {"store", n.openStore}, {"results", n.openResults}, {"logs", n.openLogs},
-		{"assets", n.openAssets}, {"machine", n.openMachine},
+		{"assets", n.openAssets}, {"lending", n.openLending}, {"machine", n.openMachine},
 		{"endpoint", n.openEndpoint}, {"web", n.openWeb}, {"control", n.openControl},
 	} {
 		began := time.Now()

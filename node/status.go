@@ -19,7 +19,7 @@ func (n *Node) Snapshot() *controlv1.StatusResponse {
 		GrpcAddress: n.grpcAt, GrpcSocket: n.config.Listen.Socket,
 		StateDir: n.config.Dir.State, CacheDir: n.config.Dir.Cache,
 		Store: n.storeStatus(), Results: n.results.status(), MemoryBytes: residentMemory(),
-		Sandbox: &controlv1.Sandbox{}, Slots: &controlv1.Slots{}, Actions: &controlv1.Actions{},
+		Lending: n.lending.answer(), Sandbox: &controlv1.Sandbox{}, Slots: &controlv1.Slots{}, Actions: &controlv1.Actions{},
 	}
 	if n.webAt != nil {
 		s.WebAddress = n.webAt.Addr().String()

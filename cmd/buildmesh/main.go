@@ -39,6 +39,8 @@ type cli struct {
 	Status  statusVerb  `cmd:"" help:"Print what the running node is and does."`
 	Doctor  doctorVerb  `cmd:"" help:"Find what is wrong on this machine and what mends it."`
 	Members membersVerb `cmd:"" help:"Print which mesh the running node is in, and who else."`
+	Pause   pauseVerb   `cmd:"" help:"Lend this machine to nobody for a time."`
+	Resume  resumeVerb  `cmd:"" help:"Lend this machine again."`
 	Invite  inviteVerb  `cmd:"" help:"Make a code with which another node can join the mesh."`
 	Join    joinVerb    `cmd:"" help:"Take the running node into the mesh a code is for."`
 	Leave   leaveVerb   `cmd:"" help:"Take the running node out of its mesh, into one of its own."`

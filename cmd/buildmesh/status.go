@@ -81,6 +81,7 @@ func statusRows(s *controlv1.StatusResponse) []string {
 		return rows
 	}
 	return append(rows,
+		"lending\t"+lendingText(s.Lending),
 		fmt.Sprintf("slots\t%s of %s cores, %s of %s memory taken; %s running, %s queued",
 			human.Cores(s.Slots.GetCoresBusy()), human.Cores(s.Slots.GetCores()),
 			human.Bytes(s.Slots.GetMemoryBusyBytes()), human.Bytes(s.Slots.GetMemoryBytes()),

@@ -15,6 +15,7 @@ type Config struct {
 	Asset  Asset
 	Mesh   Mesh
 	Log    Log
+	Lend   Lend
 
 	origins map[string]Origin // key name -> where its value came from
 }

@@ -33,7 +33,7 @@ func (k Key) Env() string {
 
 // Keys lists every key in the order people read them.
 func Keys() []Key {
-	return slices.Concat(nodeKeys(), storeKeys(), execKeys(), assetKeys(), meshKeys())
+	return slices.Concat(nodeKeys(), storeKeys(), execKeys(), assetKeys(), meshKeys(), lendKeys())
 }
 
 func nodeKeys() []Key {

@@ -21,8 +21,9 @@ const dialTimeout = 5 * time.Second
 // Client asks a running node.
 type Client struct {
 	controlv1.ControlClient
-	Mesh controlv1.MeshClient
-	conn *grpc.ClientConn
+	Mesh    controlv1.MeshClient
+	Lending controlv1.LendingClient
+	conn    *grpc.ClientConn
 }
 
 // Dial connects to the node that listens on the unix socket at path. Errors: ErrNoNode.
@@ -42,7 +43,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}
-	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), conn}, nil
+	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), conn}, nil
 }
 
 // Close ends the connection.

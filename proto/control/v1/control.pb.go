@@ -133,6 +133,7 @@ type StatusResponse struct {
 	Results       *Results               `protobuf:"bytes,15,opt,name=results,proto3" json:"results,omitempty"`
 	Actions       *Actions               `protobuf:"bytes,16,opt,name=actions,proto3" json:"actions,omitempty"`
 	Flights       []*Flight              `protobuf:"bytes,17,rep,name=flights,proto3" json:"flights,omitempty"`                             // oldest first
+	Lending       *LendingResponse       `protobuf:"bytes,30,opt,name=lending,proto3" json:"lending,omitempty"`                             // how much of this machine others get
 	MemoryBytes   int64                  `protobuf:"varint,18,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"` // resident memory of the node itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -283,6 +284,13 @@ func (x *StatusResponse) GetActions() *Actions {
 func (x *StatusResponse) GetFlights() []*Flight {
 	if x != nil {
 		return x.Flights
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetLending() *LendingResponse {
+	if x != nil {
+		return x.Lending
 	}
 	return nil
 }
@@ -1269,8 +1277,8 @@ var File_proto_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_proto_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x1eproto/control/v1/control.proto\x12\x14buildmesh.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xc6\x05\n" +
+	"\x1eproto/control/v1/control.proto\x12\x14buildmesh.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eproto/control/v1/lending.proto\"\x0f\n" +
+	"\rStatusRequest\"\x87\x06\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x18\n" +
@@ -1291,7 +1299,8 @@ const file_proto_control_v1_control_proto_rawDesc = "" +
 	"\x05store\x18\x0e \x01(\v2\x1b.buildmesh.control.v1.StoreR\x05store\x127\n" +
 	"\aresults\x18\x0f \x01(\v2\x1d.buildmesh.control.v1.ResultsR\aresults\x127\n" +
 	"\aactions\x18\x10 \x01(\v2\x1d.buildmesh.control.v1.ActionsR\aactions\x126\n" +
-	"\aflights\x18\x11 \x03(\v2\x1c.buildmesh.control.v1.FlightR\aflights\x12!\n" +
+	"\aflights\x18\x11 \x03(\v2\x1c.buildmesh.control.v1.FlightR\aflights\x12?\n" +
+	"\alending\x18\x1e \x01(\v2%.buildmesh.control.v1.LendingResponseR\alending\x12!\n" +
 	"\fmemory_bytes\x18\x12 \x01(\x03R\vmemoryBytes\"k\n" +
 	"\aSandbox\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\tR\x04tier\x12\x12\n" +
@@ -1414,7 +1423,8 @@ var file_proto_control_v1_control_proto_goTypes = []any{
 	(*CacheCollectRequest)(nil),   // 16: buildmesh.control.v1.CacheCollectRequest
 	(*CacheCollectResponse)(nil),  // 17: buildmesh.control.v1.CacheCollectResponse
 	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*LendingResponse)(nil),       // 19: buildmesh.control.v1.LendingResponse
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
 }
 var file_proto_control_v1_control_proto_depIdxs = []int32{
 	18, // 0: buildmesh.control.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
@@ -1424,26 +1434,27 @@ var file_proto_control_v1_control_proto_depIdxs = []int32{
 	6,  // 4: buildmesh.control.v1.StatusResponse.results:type_name -> buildmesh.control.v1.Results
 	7,  // 5: buildmesh.control.v1.StatusResponse.actions:type_name -> buildmesh.control.v1.Actions
 	8,  // 6: buildmesh.control.v1.StatusResponse.flights:type_name -> buildmesh.control.v1.Flight
-	19, // 7: buildmesh.control.v1.Flight.age:type_name -> google.protobuf.Duration
-	11, // 8: buildmesh.control.v1.DoctorResponse.checks:type_name -> buildmesh.control.v1.Check
-	0,  // 9: buildmesh.control.v1.Check.verdict:type_name -> buildmesh.control.v1.Check.Verdict
-	5,  // 10: buildmesh.control.v1.CacheStatResponse.store:type_name -> buildmesh.control.v1.Store
-	6,  // 11: buildmesh.control.v1.CacheStatResponse.results:type_name -> buildmesh.control.v1.Results
-	1,  // 12: buildmesh.control.v1.Control.Status:input_type -> buildmesh.control.v1.StatusRequest
-	9,  // 13: buildmesh.control.v1.Control.Doctor:input_type -> buildmesh.control.v1.DoctorRequest
-	12, // 14: buildmesh.control.v1.Control.CacheStat:input_type -> buildmesh.control.v1.CacheStatRequest
-	14, // 15: buildmesh.control.v1.Control.CacheVerify:input_type -> buildmesh.control.v1.CacheVerifyRequest
-	16, // 16: buildmesh.control.v1.Control.CacheCollect:input_type -> buildmesh.control.v1.CacheCollectRequest
-	2,  // 17: buildmesh.control.v1.Control.Status:output_type -> buildmesh.control.v1.StatusResponse
-	10, // 18: buildmesh.control.v1.Control.Doctor:output_type -> buildmesh.control.v1.DoctorResponse
-	13, // 19: buildmesh.control.v1.Control.CacheStat:output_type -> buildmesh.control.v1.CacheStatResponse
-	15, // 20: buildmesh.control.v1.Control.CacheVerify:output_type -> buildmesh.control.v1.CacheVerifyResponse
-	17, // 21: buildmesh.control.v1.Control.CacheCollect:output_type -> buildmesh.control.v1.CacheCollectResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	19, // 7: buildmesh.control.v1.StatusResponse.lending:type_name -> buildmesh.control.v1.LendingResponse
+	20, // 8: buildmesh.control.v1.Flight.age:type_name -> google.protobuf.Duration
+	11, // 9: buildmesh.control.v1.DoctorResponse.checks:type_name -> buildmesh.control.v1.Check
+	0,  // 10: buildmesh.control.v1.Check.verdict:type_name -> buildmesh.control.v1.Check.Verdict
+	5,  // 11: buildmesh.control.v1.CacheStatResponse.store:type_name -> buildmesh.control.v1.Store
+	6,  // 12: buildmesh.control.v1.CacheStatResponse.results:type_name -> buildmesh.control.v1.Results
+	1,  // 13: buildmesh.control.v1.Control.Status:input_type -> buildmesh.control.v1.StatusRequest
+	9,  // 14: buildmesh.control.v1.Control.Doctor:input_type -> buildmesh.control.v1.DoctorRequest
+	12, // 15: buildmesh.control.v1.Control.CacheStat:input_type -> buildmesh.control.v1.CacheStatRequest
+	14, // 16: buildmesh.control.v1.Control.CacheVerify:input_type -> buildmesh.control.v1.CacheVerifyRequest
+	16, // 17: buildmesh.control.v1.Control.CacheCollect:input_type -> buildmesh.control.v1.CacheCollectRequest
+	2,  // 18: buildmesh.control.v1.Control.Status:output_type -> buildmesh.control.v1.StatusResponse
+	10, // 19: buildmesh.control.v1.Control.Doctor:output_type -> buildmesh.control.v1.DoctorResponse
+	13, // 20: buildmesh.control.v1.Control.CacheStat:output_type -> buildmesh.control.v1.CacheStatResponse
+	15, // 21: buildmesh.control.v1.Control.CacheVerify:output_type -> buildmesh.control.v1.CacheVerifyResponse
+	17, // 22: buildmesh.control.v1.Control.CacheCollect:output_type -> buildmesh.control.v1.CacheCollectResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_proto_control_v1_control_proto_init() }
@@ -1451,6 +1462,7 @@ func file_proto_control_v1_control_proto_init() {
 	if File_proto_control_v1_control_proto != nil {
 		return
 	}
+	file_proto_control_v1_lending_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
