@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+)
+
+// limit is how long an attack lasts at most.
+const limit = 2 * time.Minute
+
+func main() {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	report, err := run(ctx, os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "stranger:", err)
+		os.Exit(1)
+	}
+	fmt.Println(report)
+}
+
+// run parses the command line, attacks and says what happened.
+func run(ctx context.Context, args []string) (string, error) {
+	if len(args) != 3 {
+		return "", fmt.Errorf("want ATTACK HOST:PORT COUNT, not %q", args)
+	}
+	victim, err := netip.ParseAddrPort(args[1])
+	if err != nil {
+		return "", err
+	}
+	count, err := strconv.Atoi(args[2])
+	if err != nil || count < 1 || count > 1_000_000 {
+		return "", fmt.Errorf("count %q is not between 1 and 1000000", args[2])
+	}
+	attack, found := attacks[args[0]]
+	if !found {
+		return "", fmt.Errorf("there is no attack %q", args[0])
+	}
+	s, err := newStranger(victim, count)
+	if err != nil {
+		return "", err
+	}
+	s.flood(ctx, count, attack)
+	return fmt.Sprintf("%s: %d sent, %d let in", args[0], s.sent.Load(), s.admitted.Load()), nil
+}

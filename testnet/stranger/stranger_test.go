@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+)
+
+// victim accepts connections until the test ends and does something with each; it returns its address.
+func victim(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	t.Cleanup(func() { _ = listener.Close(); wait.Wait() })
+	wait.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			wait.Go(func() { defer func() { _ = conn.Close() }(); serve(conn) })
+		}
+	})
+	return listener.Addr().String()
+}
+
+// door does the other half of a TLS handshake with peer ids and serves with what comes after.
+func door(t *testing.T, serve func(net.Conn)) func(net.Conn) {
+	t.Helper()
+	key, _, err := crypto.GenerateEd25519Key(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := libp2ptls.NewIdentity(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(raw net.Conn) {
+		config, _ := identity.ConfigForPeer("")
+		config.NextProtos = []string{helloProtocol, memberProtocol}
+		conn := tls.Server(raw, config)
+		if conn.HandshakeContext(t.Context()) == nil {
+			serve(conn)
+		}
+	}
+}
+
+// deaf reads a little and hangs up; talkative serves anybody.
+func deaf(conn net.Conn) { _, _ = bufio.NewReader(conn).ReadByte() }
+func talkative(conn net.Conn) {
+	_, _ = conn.Write(make([]byte, 8<<10))
+	_, _ = io.Copy(io.Discard, conn)
+}
+
+// Every attack is told apart from one that succeeds.
+func TestAttacks(t *testing.T) {
+	for _, test := range []struct {
+		attack string
+		serve  func(net.Conn)
+		want   string
+	}{
+		{"connections", func(net.Conn) {}, "connections: 40 sent, 0 let in"},
+		{"connections", talkative, "connections: 40 sent, 40 let in"},
+		{"noise", deaf, "noise: 40 sent, 0 let in"},
+		{"streams", deaf, "streams: 40 sent, 0 let in"},
+		{"hellos", door(t, deaf), "hellos: 40 sent, 0 let in"},
+		{"hellos", door(t, talkative), "hellos: 40 sent, 40 let in"},
+		{"greetings", door(t, deaf), "greetings: 40 sent, 0 let in"},
+		{"greetings", door(t, talkative), "greetings: 40 sent, 40 let in"},
+		{"packets", deaf, "packets: 40 sent, 0 let in"},
+	} {
+		got, err := run(t.Context(), []string{test.attack, victim(t, test.serve), "40"})
+		if err != nil || got != test.want {
+			t.Errorf("got %q, %v; want %q", got, err, test.want)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for line, want := range map[string]string{
+		"":                        "want ATTACK",
+		"noise nowhere 3":         "ip:port",
+		"noise 127.0.0.1:1 0":     "count",
+		"kindness 127.0.0.1:1 10": "there is no attack",
+	} {
+		if _, err := run(t.Context(), strings.Fields(line)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", line, err, want)
+		}
+	}
+}
