@@ -27,7 +27,7 @@ build: shim ## build bin/buildmesh
 	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/buildmesh ./cmd/buildmesh
 
 test: shim clients ## install the clients the tests need, then run every check and test
-	@.ci/steps format vet staticcheck cross race clients
+	@.ci/steps format vet staticcheck cross race lab clients
 
 clients: ## install the real clients the tests drive
 	@for each in testnet/lab/install testnet/clients/install; do \

@@ -37,7 +37,7 @@ func Compare(s *Script, printed [][]string) string {
 		if i < len(printed) {
 			got = printed[i]
 		}
-		if trimmed(got, step.Want) {
+		if Same(got, step.Want) {
 			continue
 		}
 		fmt.Fprintf(&out, "%s\n", step.Text)
@@ -51,7 +51,7 @@ func Compare(s *Script, printed [][]string) string {
 	return out.String()
 }
 
-// trimmed tells whether two transcripts are equal but for blanks at ends of lines, which editors remove.
-func trimmed(a, b []string) bool {
+// Same tells whether two transcripts are equal but for blanks at ends of lines, which editors remove.
+func Same(a, b []string) bool {
 	return slices.EqualFunc(a, b, func(x, y string) bool { return strings.TrimRight(x, " ") == strings.TrimRight(y, " ") })
 }

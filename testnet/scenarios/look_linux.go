@@ -1,0 +1,26 @@
+package scenarios
+
+import (
+	"context"
+
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+	"github.com/buildmesh/buildmesh/testnet/lab"
+)
+
+// look asks a node whom it knows and how it sees them.
+func look(ctx context.Context, n *lab.Node) (view, error) {
+	client, err := n.Control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	answer, err := client.Mesh.Members(ctx, &controlv1.MembersRequest{})
+	if err != nil {
+		return nil, err
+	}
+	seen := view{}
+	for _, m := range answer.Members[1:] {
+		seen[m.Name] = "alive"
+	}
+	return seen, nil
+}
