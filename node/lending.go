@@ -19,7 +19,9 @@ import (
 // lending is the part of a node that decides how much of the machine others get.
 type lending struct {
 	governor *power.Governor
-	guests   atomic.Int64 // actions of others that run here now
+	guests   atomic.Int64                     // actions of others that run here now
+	freeze   atomic.Pointer[func(bool) error] // stops and continues them; nil: nothing can run
+	frozen   bool                             // what freeze was told last; only Changed uses it, which is called one at a time
 }
 
 // openLending watches the machine from now on.
@@ -34,7 +36,7 @@ func (n *Node) openLending(context.Context) error {
 	n.lending.governor, err = power.New(power.Options{
 		Dir: n.config.Dir.State, Policy: policy, Readers: readers,
 		Guests:  func() int { return int(n.lending.guests.Load()) },
-		Changed: func(s power.Status) { n.log.Debug("lending changed", "state", s.String()) },
+		Changed: n.lendingChanged,
 	})
 	if err != nil {
 		return err
@@ -48,6 +50,19 @@ func (n *Node) openLending(context.Context) error {
 		return nil
 	})
 	return nil
+}
+
+// lendingChanged stops what runs for others, or lets it go on. It is called while openLending runs, too.
+func (n *Node) lendingChanged(s power.Status) {
+	n.log.Debug("lending changed", "state", s.String())
+	freeze := n.lending.freeze.Load()
+	if freeze == nil || s.Freeze == n.lending.frozen {
+		return
+	}
+	n.lending.frozen = s.Freeze
+	if err := (*freeze)(s.Freeze); err != nil { // they are evicted when the grace is over all the same
+		n.log.Debug("actions of others cannot be made to stand still", "err", err)
+	}
 }
 
 // lendPolicy is the configuration in the words of node/power.

@@ -103,6 +103,8 @@ func (n *Node) openBox(ctx context.Context, m *machine, dir string) (*sandbox.Bo
 		return nil, err
 	}
 	n.onClose("sandbox", box.Close)
+	freeze := box.Freeze
+	n.lending.freeze.Store(&freeze)
 	n.report = &report
 	if report.Tier == sandbox.TierD {
 		n.log.Warn("no sandbox on this machine: actions are not run; see buildmesh doctor")

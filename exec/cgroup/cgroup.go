@@ -1,5 +1,7 @@
 package cgroup
 
+import "errors"
+
 // Manager makes control groups.
 type Manager interface {
 	// New makes a group with a name unique among the groups that exist, and sets its limits.
@@ -14,7 +16,9 @@ type Manager interface {
 type Group interface {
 	// Add moves a process, which has no children yet, into the group.
 	Add(pid int) error
-	// Kill kills every process in the group.
+	// Freeze makes every process in the group stand still, or go on. Error: ErrNoFreezer.
+	Freeze(frozen bool) error
+	// Kill kills every process in the group, frozen or not.
 	Kill() error
 	// Stat tells what the group used. It may be called until Remove.
 	Stat() (Stat, error)
@@ -22,11 +26,15 @@ type Group interface {
 	Remove() error
 }
 
+// ErrNoFreezer means that processes cannot be made to stand still by their group.
+var ErrNoFreezer = errors.New("control groups cannot freeze here")
+
 // Limits of a group. Zero means unlimited.
 type Limits struct {
 	Memory int64   // bytes; swap is not given beyond it
 	Pids   int     // processes and threads
 	Cores  float64 // relative share of processor time when others want it too; 1 is normal
+	Idle   bool    // processor time only when nobody else wants it, whatever Cores says
 }
 
 // Stat tells what the processes of a group used.
@@ -53,6 +61,7 @@ func (None) Close() error { return nil }
 type noGroup struct{}
 
 func (noGroup) Add(int) error       { return nil }
+func (noGroup) Freeze(bool) error   { return ErrNoFreezer }
 func (noGroup) Kill() error         { return nil }
 func (noGroup) Stat() (Stat, error) { return Stat{}, nil }
 func (noGroup) Remove() error       { return nil }

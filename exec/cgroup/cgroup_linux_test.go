@@ -51,6 +51,13 @@ func conform(t *testing.T, m Manager, real bool) {
 	if err != nil || s.Counted != (m.Version() != "none") || s.OutOfMemory {
 		t.Errorf("stat %+v, %v", s, err)
 	}
+	if m.Version() != "none" {
+		if err := errors.Join(g.Freeze(true), g.Freeze(false), g.Freeze(true)); err != nil && !errors.Is(err, ErrNoFreezer) {
+			t.Errorf("freeze: %v", err)
+		}
+	} else if err := g.Freeze(true); !errors.Is(err, ErrNoFreezer) {
+		t.Errorf("a group that is none froze: %v", err)
+	}
 	if !real {
 		_ = cmd.Process.Kill()
 	} else if err := g.Kill(); err != nil {

@@ -19,6 +19,7 @@ type FakeGroup struct {
 	Limits Limits
 	Pids   []int
 	Killed bool
+	Frozen bool
 	Used   Stat // what Stat answers
 }
 
@@ -58,6 +59,14 @@ func (g *FakeGroup) Add(pid int) error {
 	g.fake.mu.Lock()
 	defer g.fake.mu.Unlock()
 	g.Pids = append(g.Pids, pid)
+	return nil
+}
+
+// Freeze remembers the last word.
+func (g *FakeGroup) Freeze(frozen bool) error {
+	g.fake.mu.Lock()
+	defer g.fake.mu.Unlock()
+	g.Frozen = frozen
 	return nil
 }
 

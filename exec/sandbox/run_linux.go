@@ -38,9 +38,13 @@ func (b *Box) Run(ctx context.Context, spec Spec) (Result, error) {
 			return Result{}, err
 		}
 	}
-	group, err := b.groups().New(b.groupName(), cgroup.Limits{Memory: spec.Limits.Memory, Pids: spec.Limits.Pids, Cores: spec.Cores})
+	group, err := b.groups().New(b.groupName(), cgroup.Limits{Memory: spec.Limits.Memory, Pids: spec.Limits.Pids, Cores: spec.Cores, Idle: spec.Background})
 	if err != nil {
 		return Result{}, fmt.Errorf("make control group: %w", err)
+	}
+	if spec.Background {
+		b.freezable(group, true)
+		defer b.freezable(group, false)
 	}
 	r := &run{box: b, spec: &spec, place: place, group: group}
 	result, err := r.do(ctx)
@@ -102,7 +106,10 @@ func (r *run) start() error {
 	}
 	r.reports = make(chan initproc.Report, 2)
 	go r.readReports(reports)
-	if r.box.grouped() {
+	if r.spec.Background && r.box.tier != TierA {
+		err = lower(r.process.PID())
+	}
+	if err == nil && r.box.grouped() {
 		err = r.group.Add(r.process.PID())
 	}
 	if err == nil {
@@ -144,6 +151,10 @@ func (r *run) readReports(pipe *os.File) {
 
 // kill ends init, and with it everything in the pid namespace.
 func (r *run) kill() {
+	if r.spec.Background { // what stands still does not die, and must not be stopped again meanwhile
+		r.box.freezable(r.group, false)
+		_ = r.group.Freeze(false)
+	}
 	if r.box.tier == TierA {
 		_ = r.group.Kill()
 	}

@@ -81,6 +81,7 @@ type Spec struct {
 	Network          bool     // share the network of the machine
 	Limits           Limits
 	Cores            float64 // share of processor time under contention, 0 = 1
+	Background       bool    // processor time only when nobody else wants it; Box.Freeze stops it
 }
 
 // Limits of a run. Zero means unlimited, except where said.

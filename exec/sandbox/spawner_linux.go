@@ -114,6 +114,12 @@ func (b *Box) startSpawner(g ground) (*spawner, error) {
 		sp.close()
 		return nil, err
 	}
+	if g.background {
+		if err := lower(sp.cmd.Process.Pid); err != nil {
+			sp.close()
+			return nil, err
+		}
+	}
 	return sp, nil
 }
 

@@ -50,6 +50,13 @@ func (f *fakePinger) Ping(ctx context.Context, m roster.Member) error {
 	return nil
 }
 
+// looks is how often anybody was looked at.
+func (f *fakePinger) looks() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
 func (f *fakePinger) set(id peer.ID, down bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,26 +89,26 @@ func state(r *roster.Roster) roster.State {
 func TestLooks(t *testing.T) {
 	world(t, func(r *roster.Roster, h *Health, f *fakePinger) {
 		time.Sleep(time.Hour)
-		if got := state(r); got != roster.Alive || len(f.calls) != 0 {
-			t.Errorf("%v after %d looks at a member that is well", got, len(f.calls))
+		if got := state(r); got != roster.Alive || f.looks() != 0 {
+			t.Errorf("%v after %d looks at a member that is well", got, f.looks())
 		}
 		r.ClaimGone(ana, "a", false) // forged: she is well
-		if got := state(r); got != roster.Alive || len(f.calls) != 1 {
-			t.Errorf("%v after %d looks: gossip beat own evidence", got, len(f.calls))
+		if got := state(r); got != roster.Alive || f.looks() != 1 {
+			t.Errorf("%v after %d looks: gossip beat own evidence", got, f.looks())
 		}
 		time.Sleep(time.Minute) // gossip stays with it
-		if got := state(r); got != roster.Alive || len(f.calls) > 8 {
-			t.Errorf("%v after %d looks", got, len(f.calls))
+		if got := state(r); got != roster.Alive || f.looks() > 8 {
+			t.Errorf("%v after %d looks", got, f.looks())
 		}
 		f.set(ana, true)
 		time.Sleep(11 * time.Second)
 		if got := state(r); got != roster.Dead {
 			t.Errorf("%v, and she answers no more", got)
 		}
-		before := len(f.calls)
+		before := f.looks()
 		time.Sleep(time.Hour)
-		if len(f.calls) != before {
-			t.Errorf("%d looks at the dead", len(f.calls)-before)
+		if f.looks() != before {
+			t.Errorf("%d looks at the dead", f.looks()-before)
 		}
 	})
 }
@@ -110,13 +117,13 @@ func TestUndialable(t *testing.T) {
 	world(t, func(r *roster.Roster, h *Health, f *fakePinger) {
 		f.set(ana, true)
 		h.Check(ana) // a stream broke
-		if got := state(r); got != roster.Suspect || len(f.calls) != 1 {
-			t.Fatalf("%v after %d looks", got, len(f.calls))
+		if got := state(r); got != roster.Suspect || f.looks() != 1 {
+			t.Fatalf("%v after %d looks", got, f.looks())
 		}
 		time.Sleep(time.Hour)
 		state(r)
 		// 2, 4, 8, 16, 32 s, and then one a minute.
-		if n := len(f.calls); n < 55 || n > 70 {
+		if n := f.looks(); n < 55 || n > 70 {
 			t.Errorf("%d looks in an hour", n)
 		}
 		f.set(ana, false)

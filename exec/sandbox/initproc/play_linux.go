@@ -67,7 +67,11 @@ func (t *tape) play() {
 //go:nosplit
 //go:norace
 func (t *tape) exec() {
-	_, _, _ = syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	if t.background {
+		_, _, _ = syscall.RawSyscall6(unix.SYS_SETPGID, 0, 0, 0, 0, 0, 0)
+	} else {
+		_, _, _ = syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	}
 	_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&t.mask[0])), 0, 8, 0, 0)
 	result := syscall.Errno(unix.ENOENT)
 	for _, path := range t.programs {

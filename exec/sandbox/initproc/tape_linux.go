@@ -16,11 +16,14 @@ type tape struct {
 	subject string // likewise
 	keep    []any  // memory that ops point to
 
-	programs  []uintptr // paths to try, zero-terminated strings
-	argv      []*byte
-	envp      []*byte
-	reportFD  uintptr
-	memory    int64 // bytes, 0 = not watched
+	programs []uintptr // paths to try, zero-terminated strings
+	argv     []*byte
+	envp     []*byte
+	reportFD uintptr
+	memory   int64 // bytes, 0 = not watched
+
+	background bool // the action begins a process group only, no session
+
 	registers [4]uintptr
 	report    []byte
 	buffer    []byte // for the memory watch

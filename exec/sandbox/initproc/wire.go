@@ -19,6 +19,7 @@ const (
 	Loopback                       // bring the loopback interface up
 	Offline                        // Confined: refuse TCP where Landlock can
 	BecomeGuest                    // switch to UID and GID before mounting (the node is root)
+	Background                     // the action stays in the session of its spawner
 	OwnUsers                       // a user namespace for the run alone, so that Processes counts no other
 )
 

@@ -19,6 +19,7 @@ func (s *Setup) compile(d descriptors) (*tape, *failure) {
 	if s.Flags&WatchMemory != 0 {
 		t.memory = s.MemoryBytes
 	}
+	t.background = s.Flags&Background != 0
 	t.descend(d)
 	if s.Flags&Loopback != 0 {
 		t.loopback()
