@@ -51,6 +51,7 @@ type cli struct {
 	Bazelrc bazelrcVerb `cmd:"" help:"Print the lines a .bazelrc needs."`
 	Bstconf bstconfVerb `cmd:"" help:"Print the part a buildstream.conf needs."`
 	Config  configVerb  `cmd:"" help:"Show or check the configuration."`
+	Testnet testnetVerb `cmd:"" help:"Run a mesh of several nodes on this machine, to try."`
 	Version versionVerb `cmd:"" help:"Print the version."`
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +27,9 @@ import (
 
 func TestMain(m *testing.M) {
 	node.Main()
+	if slices.Contains(os.Environ(), asProgram) {
+		main()
+	}
 	os.Exit(m.Run())
 }
 
