@@ -21,6 +21,7 @@ type lending struct {
 	governor *power.Governor
 	guests   atomic.Int64                     // actions of others that run here now
 	freeze   atomic.Pointer[func(bool) error] // stops and continues them; nil: nothing can run
+	used     atomic.Pointer[power.Usage]      // what actions use; nil: not known
 	frozen   bool                             // what freeze was told last; only Changed uses it, which is called one at a time
 }
 
@@ -30,7 +31,7 @@ func (n *Node) openLending(context.Context) error {
 	if err != nil {
 		return err
 	}
-	readers, closeReaders := power.MachineReaders(nil)
+	readers, closeReaders := power.MachineReaders(n.actionUsage)
 	n.onClose("readers of the machine", closeReaders)
 	n.lending = &lending{}
 	n.lending.governor, err = power.New(power.Options{
@@ -50,6 +51,17 @@ func (n *Node) openLending(context.Context) error {
 		return nil
 	})
 	return nil
+}
+
+// actionUsage is the processor time of all actions so far, where it is counted.
+func (n *Node) actionUsage() (time.Duration, bool) {
+	if n.lending == nil {
+		return 0, false
+	}
+	if used := n.lending.used.Load(); used != nil {
+		return (*used)()
+	}
+	return 0, false
 }
 
 // lendingChanged stops what runs for others, or lets it go on. It is called while openLending runs, too.

@@ -25,6 +25,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/sandbox"
 	"github.com/buildmesh/buildmesh/exec/slot"
 	"github.com/buildmesh/buildmesh/exec/stage"
+	"github.com/buildmesh/buildmesh/node/power"
 	"github.com/buildmesh/buildmesh/node/reapi"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
@@ -105,6 +106,8 @@ func (n *Node) openBox(ctx context.Context, m *machine, dir string) (*sandbox.Bo
 	n.onClose("sandbox", box.Close)
 	freeze := box.Freeze
 	n.lending.freeze.Store(&freeze)
+	used := power.Usage(groups.Used)
+	n.lending.used.Store(&used)
 	n.report = &report
 	if report.Tier == sandbox.TierD {
 		n.log.Warn("no sandbox on this machine: actions are not run; see buildmesh doctor")

@@ -1,11 +1,16 @@
 package cgroup
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Manager makes control groups.
 type Manager interface {
 	// New makes a group with a name unique among the groups that exist, and sets its limits.
 	New(name string, limits Limits) (Group, error)
+	// Used is the processor time of all groups so far, those that are gone included; false: it is not counted.
+	Used() (time.Duration, bool)
 	// Version names what is in use: "v2", "v1" or "none".
 	Version() string
 	// Close removes what the Manager itself made. All groups must be removed before.
@@ -51,6 +56,9 @@ type None struct{}
 
 // New gives a group that does nothing.
 func (None) New(string, Limits) (Group, error) { return noGroup{}, nil }
+
+// Used counts nothing.
+func (None) Used() (time.Duration, bool) { return 0, false }
 
 // Version is "none".
 func (None) Version() string { return "none" }

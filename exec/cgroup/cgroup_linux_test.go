@@ -66,6 +66,9 @@ func conform(t *testing.T, m Manager, real bool) {
 	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("process ended with %v, want killed", err)
 	}
+	if used, counted := m.Used(); counted && used <= 0 {
+		t.Errorf("a process ran, and %v were used", used)
+	}
 	if err := g.Remove(); err != nil {
 		t.Error(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"time"
 )
 
 // Fake is a Manager in memory for tests: it limits nothing, and tells what it was asked.
@@ -40,6 +41,9 @@ func (f *Fake) New(name string, limits Limits) (Group, error) {
 	f.groups[name] = g
 	return g, nil
 }
+
+// Used counts nothing.
+func (f *Fake) Used() (time.Duration, bool) { return 0, false }
 
 // Version is "fake".
 func (f *Fake) Version() string { return "fake" }

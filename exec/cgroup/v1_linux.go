@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // v1 makes one directory per controller and group. It needs root.
@@ -39,6 +40,15 @@ func findV1(root string, paths map[string]string) (Manager, error) {
 		}
 	}
 	return m, nil
+}
+
+// Used is what the accounting controller has counted below the node's own directory.
+func (m *v1) Used() (time.Duration, bool) {
+	dir, ok := m.homes["cpuacct"]
+	if !ok || m.shares("cpuacct") { // idle groups stay out of it
+		return 0, false
+	}
+	return time.Duration(number(dir, "cpuacct.usage")), true
 }
 
 // Version is "v1".

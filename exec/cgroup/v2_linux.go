@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // v2 makes groups below the node's own group, which has to be delegated to it. A group with children must not have
@@ -69,6 +70,11 @@ func hasField(list, name string) bool {
 		}
 	}
 	return false
+}
+
+// Used is what has been counted in the node's directory of groups.
+func (m *v2) Used() (time.Duration, bool) {
+	return time.Duration(field(m.home, "cpu.stat", "usage_usec")) * time.Microsecond, true
 }
 
 // Version is "v2".

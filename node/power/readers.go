@@ -134,17 +134,21 @@ func (m memoryReader) Read(_ context.Context, f *Facts) error {
 	return errors.New("MemAvailable is not told")
 }
 
-// processorReader tells from /proc/stat which share of the processors others use. What runs niced is not counted: guest
-// actions run so, and what the owner has niced waits for the others anyhow.
+// processorReader tells from /proc/stat which share of the processors others use. Where it is counted what the node's own
+// actions use, that is taken off; elsewhere what runs niced is not counted: guest actions run so.
 type processorReader struct {
 	root files
-	own  func() time.Duration // processor time of the node's own actions so far, for those that are not niced; nil: none
+	own  Usage // of the node's actions; nil: not counted
 
-	last  processorTimes
-	ours  time.Duration
-	share float64
-	known bool
+	last    processorTimes
+	ours    time.Duration
+	counted bool // ours is known
+	share   float64
+	known   bool
 }
+
+// Usage tells the processor time that all actions of the node have used so far; false: it is not counted.
+type Usage func() (time.Duration, bool)
 
 // processorTimes is the first line of /proc/stat in ticks: user, nice, system, idle, iowait, irq, softirq, steal.
 type processorTimes [8]int64
@@ -167,27 +171,37 @@ func (p *processorReader) Read(_ context.Context, f *Facts) error {
 		return err
 	}
 	var ours time.Duration
+	counted := false
 	if p.own != nil {
-		ours = p.own()
+		ours, counted = p.own()
 	}
-	if p.known {
+	if p.known && counted == p.counted {
 		var total int64
 		for i := range times {
 			total += times[i] - p.last[i]
 		}
-		busy := times.others() - p.last.others() - int64((ours-p.ours)*userHz/time.Second)
+		busy := times.busy(counted) - p.last.busy(counted)
+		if counted {
+			busy -= int64((ours - p.ours) * userHz / time.Second)
+		}
 		if total > 0 {
 			share := min(max(float64(busy)/float64(total), 0), 1)
 			p.share += smoothing * (share - p.share)
 		}
 	}
-	p.last, p.ours, p.known = times, ours, true
+	p.last, p.ours, p.counted, p.known = times, ours, counted, true
 	f.OtherCPU = p.share
 	return nil
 }
 
-// others is what was spent on what is not niced.
-func (t processorTimes) others() int64 { return t[0] + t[2] + t[5] + t[6] }
+// busy is what was spent, on what is niced too or not.
+func (t processorTimes) busy(niced bool) int64 {
+	sum := t[0] + t[2] + t[5] + t[6]
+	if niced {
+		sum += t[1]
+	}
+	return sum
+}
 
 // parseStat reads the line of all processors together.
 func parseStat(data []byte) (processorTimes, error) {

@@ -13,9 +13,9 @@ import (
 // patience bounds one question on the message bus.
 const patience = time.Second
 
-// MachineReaders are those of this machine. own gives the processor time of the node's own actions so far, which does not
-// count as others'; it may be nil. The second value closes what they hold.
-func MachineReaders(own func() time.Duration) ([]Reader, func() error) {
+// MachineReaders are those of this machine. own is what the node's actions use, which does not count as others'; it may be
+// nil. The second value closes what they hold.
+func MachineReaders(own Usage) ([]Reader, func() error) {
 	b := &systemBus{}
 	return []Reader{
 		batteryReader{"/"}, memoryReader{"/"}, heatReader{"/"}, &processorReader{root: "/", own: own},

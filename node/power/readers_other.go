@@ -2,10 +2,8 @@
 
 package power
 
-import "time"
-
 // MachineReaders gives none: on this system nothing is known of the machine yet, and hours and pauses alone
 // decide.
-func MachineReaders(func() time.Duration) ([]Reader, func() error) {
+func MachineReaders(Usage) ([]Reader, func() error) {
 	return nil, func() error { return nil }
 }

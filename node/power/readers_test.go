@@ -83,7 +83,8 @@ func TestProcessors(t *testing.T) {
 	}
 	root := machine(t, map[string]string{"proc/stat": stat(0, 0, 0)})
 	var own time.Duration
-	p := &processorReader{root: root, own: func() time.Duration { return own }}
+	counted := true
+	p := &processorReader{root: root, own: func() (time.Duration, bool) { return own, counted }}
 	share := func(text string) float64 {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(string(root), "proc/stat"), []byte(text), 0o644); err != nil {
@@ -98,15 +99,20 @@ func TestProcessors(t *testing.T) {
 	if got := share(stat(100, 0, 0)); got != 0 {
 		t.Errorf("the first look knows nothing to compare with, and says %v", got)
 	}
-	own += time.Second // 100 ticks
+	own += 4 * time.Second // 400 ticks, of which 300 niced
 	if got := share(stat(200, 300, 400)); got != 0 {
-		t.Errorf("own and niced actions count as others': %v", got)
+		t.Errorf("the node's actions count as others': %v", got)
 	}
-	user, idle := 200, 400
+	counted = false
+	share(stat(200, 300, 400))
+	if got := share(stat(200, 600, 700)); got != 0 {
+		t.Errorf("what is niced counts as others', where actions are not counted: %v", got)
+	}
+	user, idle := 200, 700
 	var got float64
 	for range 20 {
 		user, idle = user+150, idle+50
-		got = share(stat(user, 300, idle))
+		got = share(stat(user, 600, idle))
 	}
 	if got < 0.74 || got > 0.76 {
 		t.Errorf("after a while at three quarters the share is %v", got)
