@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -74,7 +75,7 @@ func run(ctx context.Context, o options, w io.Writer) error {
 		report.Theirs = theirs.Name
 	}
 	p := plan{content: newContent(seed), quick: o.quick}
-	report.Results, err = measureAll(ctx, append(p.cacheRows(), p.execRows()...), o, ours, theirs, w)
+	report.Results, err = measureAll(ctx, slices.Concat(p.idleRows(), p.cacheRows(), p.execRows()), o, ours, theirs, w)
 	if err != nil {
 		return err
 	}
