@@ -17,6 +17,7 @@ import (
 // options are the command's flags.
 type options struct {
 	node, other, out string
+	install          string
 	rounds           int
 	quick            bool
 	only             *regexp.Regexp
@@ -27,12 +28,20 @@ func main() {
 	flag.StringVar(&o.node, "node", "bin/buildmesh", "the node's binary")
 	flag.StringVar(&o.other, "bazel-remote", "", "bazel-remote's binary; empty: found or installed")
 	flag.StringVar(&o.out, "out", "out", "directory of bench.md and bench.svg")
+	flag.StringVar(&o.install, "install", "", "only put bazel-remote into this directory and print where it is")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each row")
 	flag.BoolVar(&o.quick, "quick", false, "a hundredth of everything: shows that it runs, measures nothing")
 	only := flag.String("only", "", "regular expression: measure only the rows whose name matches")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if o.install != "" {
+		if err := install(ctx, o.install, os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err == nil {
 		err = run(ctx, o, os.Stdout)
@@ -41,6 +50,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// install gets bazel-remote for other measurements, prints its path to w and where it is from to about.
+func install(ctx context.Context, dir string, w, about io.Writer) error {
+	other, note := findOther(ctx, "", dir)
+	if other == nil || other.name != bazelRemoteName {
+		return fmt.Errorf("no bazel-remote: %s", note)
+	}
+	fmt.Fprintln(about, note)
+	_, err := fmt.Fprintln(w, other.binary)
+	return err
 }
 
 // run starts both servers, measures, and writes the report.

@@ -54,10 +54,13 @@ func nodeLaunch(binary string) launch {
 	}
 }
 
+// bazelRemoteName is what bazel-remote is called in reports.
+const bazelRemoteName = "bazel-remote"
+
 // bazelRemoteLaunch starts bazel-remote with its defaults.
 func bazelRemoteLaunch(binary string) launch {
 	return launch{
-		name: "bazel-remote", binary: binary,
+		name: bazelRemoteName, binary: binary,
 		args: func(dir, grpc, http string) []string {
 			return []string{"--dir", dir, "--max_size", "20", "--grpc_address", grpc, "--http_address", http,
 				"--access_log_level", "none"}

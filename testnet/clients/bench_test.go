@@ -3,7 +3,13 @@
 package clients
 
 import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -35,6 +41,62 @@ func BenchmarkRealBuild(b *testing.B) {
 			b.ReportMetric(median(remote).Seconds()/median(local).Seconds(), "remote/local")
 		})
 	}
+}
+
+// BenchmarkFullHits builds the C++ project from nothing, every action from the cache, in turn with this node and with
+// bazel-remote as the cache, each filled before the clock starts, and reports the medians and their ratio. It needs
+// bazel-remote, which it gets as `make bench` does. Run it with -benchtime=5x for five rounds.
+func BenchmarkFullHits(b *testing.B) {
+	kit := Find(b)
+	bazel := kit.Bazel7(b)
+	node := bazel.Place.StartNode(b)
+	other := startBazelRemote(b, kit, bazel.Place)
+	caches := map[string][]string{
+		"node": node.Cache(), "bazel-remote": {"--remote_cache=grpc://" + other, "--spawn_strategy=sandboxed", "--remote_timeout=60"},
+	}
+	for _, flags := range caches {
+		timeBuild(b, bazel, flags)
+	}
+	took := map[string][]time.Duration{}
+	for b.Loop() {
+		for name, flags := range caches {
+			took[name] = append(took[name], timeBuild(b, bazel, flags))
+		}
+	}
+	ours, theirs := median(took["node"]), median(took["bazel-remote"])
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ours.Seconds(), "hits-s")
+	b.ReportMetric(theirs.Seconds(), "bazel-remote-s")
+	b.ReportMetric(ours.Seconds()/theirs.Seconds(), "hits/bazel-remote")
+}
+
+// startBazelRemote runs one with an empty cache until the benchmark ends, and gives its address.
+func startBazelRemote(b *testing.B, kit Kit, place Place) string {
+	b.Helper()
+	bench := exec.Command("go", "run", "./testnet/bench", "-install", place.Dir)
+	bench.Dir, bench.Stderr = filepath.Join(kit.here, "..", ".."), os.Stderr
+	path, err := bench.Output()
+	if err != nil {
+		b.Fatalf("get bazel-remote: %v", err)
+	}
+	grpc, http := freePort(b), freePort(b)
+	cmd := exec.Command(strings.TrimSpace(string(path)), "--dir", filepath.Join(place.Dir, "bazel-remote"), "--max_size", "20",
+		"--grpc_address", grpc, "--http_address", http, "--access_log_level", "none")
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	Eventually(b, 30*time.Second, "bazel-remote listens", func() error {
+		conn, err := net.DialTimeout("tcp", grpc, time.Second)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	return grpc
 }
 
 // timeBuild builds from a new output base and returns how long it took after analysis.
