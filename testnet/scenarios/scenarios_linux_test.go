@@ -92,11 +92,6 @@ func play(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
-			for _, n := range l.Nodes() {
-				t.Logf("%s said:\n%s", n.Name, n.Log())
-			}
-		}
 		if err := l.Close(); err != nil {
 			t.Errorf("close the lab: %v", err)
 		}
@@ -109,6 +104,9 @@ func play(t *testing.T, file string) {
 	printed, err := scenario.Play(ctx, script, world)
 	if err != nil {
 		t.Errorf("%s: %v", file, err)
+		for _, n := range l.Nodes() {
+			t.Logf("%s said:\n%s", n.Name, n.Log())
+		}
 		return
 	}
 	if *update {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -16,6 +15,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+
+	"github.com/buildmesh/buildmesh/mesh/peer"
+	"github.com/buildmesh/buildmesh/mesh/trust"
 )
 
 const (
@@ -37,6 +39,9 @@ var attacks = map[string]func(*stranger, context.Context) error{
 	"noise":       (*stranger).noise,
 	"hellos":      (*stranger).hello,
 	"greetings":   (*stranger).greeting,
+	"knocks":      (*stranger).knock,
+	"claims":      (*stranger).claim,
+	"charters":    (*stranger).charter,
 	"packets":     (*stranger).packet,
 	"streams":     (*stranger).stream,
 }
@@ -45,18 +50,34 @@ var attacks = map[string]func(*stranger, context.Context) error{
 type stranger struct {
 	victim   netip.AddrPort
 	from     []netip.Addr // addresses of its own; empty: the machine's
+	self     *peer.Identity
+	root     *trust.Root // of a mesh of its own
 	identity *libp2ptls.Identity
 
 	sent, admitted atomic.Int64
+
+	mu     sync.Mutex // guards all below
+	heard  map[string]bool
+	random *mathrand.Rand
 }
+
+// most is how many unlike answers are remembered.
+const most = 4
 
 // newStranger makes a peer id and, where that is allowed, some more addresses.
 func newStranger(victim netip.AddrPort, count int) (*stranger, error) {
-	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	self, err := peer.Generate()
 	if err != nil {
 		return nil, err
 	}
-	s := &stranger{victim: victim}
+	s := &stranger{victim: victim, self: self, heard: map[string]bool{}, random: mathrand.New(mathrand.NewPCG(1, 1))}
+	if s.root, err = trust.NewRoot(); err != nil {
+		return nil, err
+	}
+	key, err := crypto.UnmarshalEd25519PrivateKey(self.Private())
+	if err != nil {
+		return nil, err
+	}
 	if s.identity, err = libp2ptls.NewIdentity(key); err != nil {
 		return nil, err
 	}
@@ -107,14 +128,19 @@ func (s *stranger) dial(ctx context.Context, network string) (net.Conn, error) {
 }
 
 // served waits for the end of the connection; an error means that it came without the victim having said enough to be
-// one that serves: more than a name, a refusal and a closed door.
-func served(conn net.Conn) error {
+// one that serves: more than a refusal and a closed door.
+func (s *stranger) served(conn net.Conn) error {
 	const enough = 4 << 10
-	n, err := io.Copy(io.Discard, io.LimitReader(conn, enough))
-	if n == enough {
+	said, err := io.ReadAll(io.LimitReader(conn, enough))
+	s.mu.Lock()
+	if len(said) > 0 && len(s.heard) < most {
+		s.heard[fmt.Sprintf("%.40q", said)] = true
+	}
+	s.mu.Unlock()
+	if len(said) == enough {
 		return nil
 	}
-	return fmt.Errorf("%d bytes, then %v", n, err)
+	return fmt.Errorf("%d bytes, then %v", len(said), err)
 }
 
 func (s *stranger) connection(ctx context.Context) error {
@@ -124,7 +150,7 @@ func (s *stranger) connection(ctx context.Context) error {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(hold))
-	return served(conn)
+	return s.served(conn)
 }
 
 func (s *stranger) noise(ctx context.Context) error {
@@ -133,30 +159,38 @@ func (s *stranger) noise(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err := conn.Write(junk(4096)); err != nil {
+	if _, err := conn.Write(s.junk(4096)); err != nil {
 		return err
 	}
-	return served(conn)
+	return s.served(conn)
 }
 
-func (s *stranger) hello(ctx context.Context) error    { return s.door(ctx, helloProtocol) }
-func (s *stranger) greeting(ctx context.Context) error { return s.door(ctx, memberProtocol) }
+func (s *stranger) hello(ctx context.Context) error { return s.door(ctx, helloProtocol, s.nonsense) }
+func (s *stranger) greeting(ctx context.Context) error {
+	return s.door(ctx, memberProtocol, s.nonsense)
+}
 
-// door proves the stranger's peer id and goes on with what is no hello.
-func (s *stranger) door(ctx context.Context, protocol string) error {
+// nonsense says random bytes.
+func (s *stranger) nonsense(conn net.Conn, _ peer.ID) error {
+	_, err := conn.Write(s.junk(1024))
+	return err
+}
+
+// door proves the stranger's peer id, speaks and hears what is answered.
+func (s *stranger) door(ctx context.Context, protocol string, speak func(net.Conn, peer.ID) error) error {
 	raw, err := s.dial(ctx, "tcp")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = raw.Close() }()
-	conn, err := s.prove(ctx, raw, protocol)
+	conn, victim, err := s.prove(ctx, raw, protocol)
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Write(junk(1024)); err != nil {
+	if err := speak(conn, victim); err != nil {
 		return err
 	}
-	return served(conn)
+	return s.served(conn)
 }
 
 // packet sends a datagram; nothing can be let in by one.
@@ -166,7 +200,7 @@ func (s *stranger) packet(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err := conn.Write(junk(65507)); err != nil {
+	if _, err := conn.Write(s.junk(65507)); err != nil {
 		return err
 	}
 	return errNothing
@@ -183,18 +217,22 @@ func (s *stranger) stream(ctx context.Context) error {
 	if _, err := conn.Write(binary.BigEndian.AppendUint32([]byte{encrypted}, 1<<32-1)); err != nil {
 		return err
 	}
-	block := junk(64 << 10)
+	block := s.junk(64 << 10)
 	for range 256 {
 		if _, err := conn.Write(block); err != nil {
 			return err
 		}
 	}
-	return served(conn)
+	return s.served(conn)
 }
 
-// junk is random bytes, at most as many.
-func junk(most int) []byte {
-	b := make([]byte, 1+mathrand.IntN(most))
-	_, _ = rand.Read(b)
+// junk is random bytes, at most as many. Every run of the program says the same ones.
+func (s *stranger) junk(most int) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := make([]byte, 1+s.random.IntN(most))
+	for i := range b {
+		b[i] = byte(s.random.Uint32())
+	}
 	return b
 }

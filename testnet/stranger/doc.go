@@ -8,6 +8,9 @@
 //	noise        opens connections and says random bytes
 //	hellos       proves a peer id of its own, as anybody can, and then speaks a hello of random bytes
 //	greetings    the same at the door that members use
+//	knocks       shows an invite that nobody made, in the form of mesh/hello
+//	claims       shows a certificate that it signed itself
+//	charters     claims to know a newer charter of the mesh, which makes its own root the mesh's
 //	packets      sends datagrams of random bytes and sizes, up to the largest there are
 //	streams      announces gigabytes on gossip's stream and sends what is taken
 //
@@ -15,8 +18,8 @@
 // of connections an address do not protect the victim. It holds at most 256 connections at once, and ends by
 // itself after two minutes.
 //
-// What it prints is how much it sent and how many connections gave it more than a closed door: whether that is
-// right, the scenario decides.
+// What it prints is how much it sent, how many connections gave it more than a closed door, and what it heard (up
+// to four unlike answers, decrypted): whether that is right, the scenario decides.
 //
 // Start reading at main.go, main; then attack.go. It is seen at work in testnet/scenarios.
 package main

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -45,5 +48,13 @@ func run(ctx context.Context, args []string) (string, error) {
 		return "", err
 	}
 	s.flood(ctx, count, attack)
-	return fmt.Sprintf("%s: %d sent, %d let in", args[0], s.sent.Load(), s.admitted.Load()), nil
+	return fmt.Sprintf("%s: %d sent, %d let in, heard %s", args[0], s.sent.Load(), s.admitted.Load(), s.answers()), nil
+}
+
+// answers are the unlike things the victim said.
+func (s *stranger) answers() string {
+	if len(s.heard) == 0 {
+		return "nothing"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(s.heard)), " ")
 }

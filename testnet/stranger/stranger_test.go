@@ -55,8 +55,12 @@ func door(t *testing.T, serve func(net.Conn)) func(net.Conn) {
 	}
 }
 
-// deaf reads a little and hangs up; talkative serves anybody.
+// deaf reads a little and hangs up; refusing says no; talkative serves anybody.
 func deaf(conn net.Conn) { _, _ = bufio.NewReader(conn).ReadByte() }
+func refusing(conn net.Conn) {
+	_, _ = conn.Write([]byte{0})
+	_, _ = bufio.NewReader(conn).ReadByte()
+}
 func talkative(conn net.Conn) {
 	_, _ = conn.Write(make([]byte, 8<<10))
 	_, _ = io.Copy(io.Discard, conn)
@@ -69,15 +73,18 @@ func TestAttacks(t *testing.T) {
 		serve  func(net.Conn)
 		want   string
 	}{
-		{"connections", func(net.Conn) {}, "connections: 40 sent, 0 let in"},
-		{"connections", talkative, "connections: 40 sent, 40 let in"},
-		{"noise", deaf, "noise: 40 sent, 0 let in"},
-		{"streams", deaf, "streams: 40 sent, 0 let in"},
-		{"hellos", door(t, deaf), "hellos: 40 sent, 0 let in"},
-		{"hellos", door(t, talkative), "hellos: 40 sent, 40 let in"},
-		{"greetings", door(t, deaf), "greetings: 40 sent, 0 let in"},
-		{"greetings", door(t, talkative), "greetings: 40 sent, 40 let in"},
-		{"packets", deaf, "packets: 40 sent, 0 let in"},
+		{"connections", func(net.Conn) {}, "connections: 40 sent, 0 let in, heard nothing"},
+		{"connections", talkative, "connections: 40 sent, 40 let in, heard \"" + strings.Repeat(`\x00`, 40) + "\""},
+		{"noise", deaf, "noise: 40 sent, 0 let in, heard nothing"},
+		{"streams", deaf, "streams: 40 sent, 0 let in, heard nothing"},
+		{"hellos", door(t, deaf), "hellos: 40 sent, 0 let in, heard nothing"},
+		{"hellos", door(t, talkative), "hellos: 40 sent, 40 let in, heard \"" + strings.Repeat(`\x00`, 40) + "\""},
+		{"greetings", door(t, deaf), "greetings: 40 sent, 0 let in, heard nothing"},
+		{"greetings", door(t, talkative), "greetings: 40 sent, 40 let in, heard \"" + strings.Repeat(`\x00`, 40) + "\""},
+		{"knocks", door(t, deaf), "knocks: 40 sent, 0 let in, heard nothing"},
+		{"claims", door(t, refusing), `claims: 40 sent, 0 let in, heard "\x00"`},
+		{"charters", door(t, deaf), "charters: 40 sent, 0 let in, heard nothing"},
+		{"packets", deaf, "packets: 40 sent, 0 let in, heard nothing"},
 	} {
 		got, err := run(t.Context(), []string{test.attack, victim(t, test.serve), "40"})
 		if err != nil || got != test.want {
