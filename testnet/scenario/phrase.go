@@ -85,7 +85,7 @@ func Phrases() []Meaning {
 		{Wait, "let time pass"},
 		{Note, "remember the nodes' memory and goroutines"},
 		{Join, "invite with the last node and join with the others"},
-		{Run, "run a verb of buildmesh on a node and print what it prints"},
+		{Run, "run a verb of buildmesh on a node and print what it prints; $ben is the peer id of node ben"},
 	}
 }
 

@@ -70,7 +70,7 @@ func (w *World) keep(ctx context.Context, step scenario.Step) ([]string, error) 
 	if n == nil {
 		return nil, fmt.Errorf("there is no node %s", step.Names[0])
 	}
-	out, err := n.Run(ctx, w.words(step.Rest)...)
+	out, err := n.Run(ctx, w.words(ctx, step.Rest)...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -14,6 +15,9 @@ import (
 
 // codeForm is a join code.
 var codeForm = regexp.MustCompile(`\bbm[0-9a-hjkmnp-tv-z]{60,}\b`)
+
+// peerList is peers with commas between.
+var peerList = regexp.MustCompile(`PEER-[a-z0-9-]+(, PEER-[a-z0-9-]+)+`)
 
 // What differs from run to run and the word printed instead, in this order.
 var changing = []struct {
@@ -33,6 +37,11 @@ var changing = []struct {
 // tidy makes what a verb printed the same in every run.
 func (w *World) tidy(ctx context.Context, out string) []string {
 	out = strings.NewReplacer(w.personal(ctx)...).Replace(out)
+	out = peerList.ReplaceAllStringFunc(out, func(list string) string {
+		peers := strings.Split(list, ", ")
+		slices.Sort(peers) // their ids were in order, by chance
+		return strings.Join(peers, ", ")
+	})
 	var lines []string
 	for line := range strings.Lines(strings.TrimRight(out, "\n")) {
 		line = strings.TrimRight(line, "\n")

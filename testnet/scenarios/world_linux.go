@@ -156,7 +156,7 @@ func (w *World) run(ctx context.Context, step scenario.Step) ([]string, error) {
 		return nil, fmt.Errorf("there is no node %s", step.Names[0])
 	}
 	text, only, _ := strings.Cut(step.Rest, " | ")
-	out, err := n.Run(ctx, w.words(text)...)
+	out, err := n.Run(ctx, w.words(ctx, text)...)
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
 		return nil, err
@@ -171,14 +171,18 @@ func (w *World) run(ctx context.Context, step scenario.Step) ([]string, error) {
 	return lines, nil
 }
 
-// words are the words of a command, with the codes that were kept put in.
-func (w *World) words(text string) []string {
+// words are the words of a command, with the codes that were kept and peer ids put in.
+func (w *World) words(ctx context.Context, text string) []string {
 	words := strings.Fields(text)
 	for i, word := range words {
-		if name, found := strings.CutPrefix(word, "$"); found {
-			if code, known := w.codes[name]; known {
-				words[i] = code
-			}
+		name, found := strings.CutPrefix(word, "$")
+		if !found {
+			continue
+		}
+		if code, known := w.codes[name]; known {
+			words[i] = code
+		} else if n := w.Lab.Node(name); n != nil {
+			words[i] = w.id(ctx, n)
 		}
 	}
 	return words
