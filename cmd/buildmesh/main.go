@@ -35,24 +35,25 @@ type usageError struct{ error }
 type cli struct {
 	Settings settings `embed:""`
 
-	Up      upVerb      `cmd:"" help:"Run a node until interrupted."`
-	Status  statusVerb  `cmd:"" help:"Print what the running node is and does."`
-	Doctor  doctorVerb  `cmd:"" help:"Find what is wrong on this machine and what mends it."`
-	Members membersVerb `cmd:"" help:"Print which mesh the running node is in, and who else."`
-	Pause   pauseVerb   `cmd:"" help:"Lend this machine to nobody for a time."`
-	Resume  resumeVerb  `cmd:"" help:"Lend this machine again."`
-	Invite  inviteVerb  `cmd:"" help:"Make a code with which another node can join the mesh."`
-	Join    joinVerb    `cmd:"" help:"Take the running node into the mesh a code is for."`
-	Leave   leaveVerb   `cmd:"" help:"Take the running node out of its mesh, into one of its own."`
-	Init    initVerb    `cmd:"" help:"Found a mesh with a name and a root key where you want it."`
-	Revoke  revokeVerb  `cmd:"" help:"Turn a member out of the mesh for good."`
-	Appoint appointVerb `cmd:"" help:"Make a member a steward, who may invite and renew others."`
-	Cache   cacheVerb   `cmd:"" help:"Look into, verify or tidy the cache of the running node."`
-	Bazelrc bazelrcVerb `cmd:"" help:"Print the lines a .bazelrc needs."`
-	Bstconf bstconfVerb `cmd:"" help:"Print the part a buildstream.conf needs."`
-	Config  configVerb  `cmd:"" help:"Show or check the configuration."`
-	Testnet testnetVerb `cmd:"" help:"Run a mesh of several nodes on this machine, to try."`
-	Version versionVerb `cmd:"" help:"Print the version."`
+	Up        upVerb        `cmd:"" help:"Run a node until interrupted."`
+	Status    statusVerb    `cmd:"" help:"Print what the running node is and does."`
+	Doctor    doctorVerb    `cmd:"" help:"Find what is wrong on this machine and what mends it."`
+	Members   membersVerb   `cmd:"" help:"Print which mesh the running node is in, and who else."`
+	Pause     pauseVerb     `cmd:"" help:"Lend this machine to nobody for a time."`
+	Resume    resumeVerb    `cmd:"" help:"Lend this machine again."`
+	Invite    inviteVerb    `cmd:"" help:"Make a code with which another node can join the mesh."`
+	Join      joinVerb      `cmd:"" help:"Take the running node into the mesh a code is for."`
+	Leave     leaveVerb     `cmd:"" help:"Take the running node out of its mesh, into one of its own."`
+	Init      initVerb      `cmd:"" help:"Found a mesh with a name and a root key where you want it."`
+	Revoke    revokeVerb    `cmd:"" help:"Turn a member out of the mesh for good."`
+	Appoint   appointVerb   `cmd:"" help:"Make a member a steward, who may invite and renew others."`
+	Cache     cacheVerb     `cmd:"" help:"Look into, verify or tidy the cache of the running node."`
+	Bazelrc   bazelrcVerb   `cmd:"" help:"Print the lines a .bazelrc needs."`
+	Bstconf   bstconfVerb   `cmd:"" help:"Print the part a buildstream.conf needs."`
+	Bstplugin bstpluginVerb `cmd:"" help:"Print or install BuildStream's source plugin mesh_cas."`
+	Config    configVerb    `cmd:"" help:"Show or check the configuration."`
+	Testnet   testnetVerb   `cmd:"" help:"Run a mesh of several nodes on this machine, to try."`
+	Version   versionVerb   `cmd:"" help:"Print the version."`
 }
 
 // settings are the flags every verb takes to find out how, or which, node is configured.

@@ -36,6 +36,8 @@ func TestVerbs(t *testing.T) {
 		"bazelrc --listen 127.0.0.1:77":         {statusDone, "build --remote_executor=grpc://127.0.0.1:77\n", ""},
 		"bazelrc --set exec.enabled=false":      {statusDone, "build --remote_cache=grpc://127.0.0.1:8980\n", ""},
 		"bazelrc --listen off":                  {statusUsage, "", "listen.grpc is off"},
+		"bstplugin":                             {statusDone, "class MeshCasSource(Source):", ""},
+		"bstplugin --install /nowhere":          {statusUsage, "", "no BuildStream project is there"},
 		"bstconf --instance deep":               {statusDone, "instance-name: deep", ""},
 		"cofig":                                 {statusUsage, "", "did you mean \"config\"?"},
 		"version --colour":                      {statusUsage, "", "unknown flag --colour"},

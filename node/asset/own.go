@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	rapb "github.com/bazelbuild/remote-apis/build/bazel/remote/asset/v1"
-	spb "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
 
 	index "github.com/buildmesh/buildmesh/dht/asset"
 	"github.com/buildmesh/buildmesh/dht/cas"
@@ -64,8 +62,8 @@ func (s *Service) ownBlob(ctx context.Context, r *request) (*rapb.FetchBlobRespo
 		return nil, err
 	}
 	if !has {
-		response.Status = &spb.Status{Code: int32(codes.Aborted), Message: fmt.Sprintf("the content is %s/%s, which does not have the checksum asked for", d.Function(), d)}
-		return response, nil
+		// An error of ours, not of somebody upstream; and Bazel 7.7.1 does not look into response.status.
+		return nil, field("qualifiers", "checksum.sri: the content is %s/%s, which does not have the checksum asked for", d.Function(), d)
 	}
 	response.BlobDigest = d.Proto()
 	return response, nil

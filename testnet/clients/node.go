@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -91,15 +92,19 @@ func (p Place) StartNode(t testing.TB, settings ...string) *Node {
 	return node
 }
 
-// freePort finds a loopback port that nobody listens on.
+// freePort finds a loopback port that nobody listens on, below those that the kernel gives to outgoing connections: one
+// of them could take it before the node does.
 func freePort(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000)))
+		if err == nil {
+			_ = listener.Close()
+			return listener.Addr().String()
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	t.Fatal("a hundred ports were all taken")
+	return ""
 }
 
 // Start runs the node's process and waits until it is healthy, at most 30 s.
