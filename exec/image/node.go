@@ -163,6 +163,9 @@ func (r *root) find(parts []string) *node {
 	}
 }
 
+// reach looks up what a mark is in: the last component is followed, too.
+func (r *root) reach(parts []string) *node { return r.find(append(slices.Clone(parts), ".")) }
+
 // set puts n at a name. A directory joins one that is there; everything else replaces.
 func (r *root) set(parts []string, n *node) error {
 	if len(parts) == 0 {
@@ -186,7 +189,7 @@ func (r *root) set(parts []string, n *node) error {
 
 // remove applies the mark of a removed name: what lower layers put there goes.
 func (r *root) remove(parts []string) {
-	parent := r.find(parts[:len(parts)-1])
+	parent := r.reach(parts[:len(parts)-1])
 	if parent == nil || parent.kind != isDir {
 		return
 	}
@@ -198,7 +201,7 @@ func (r *root) remove(parts []string) {
 
 // hide applies the mark of a replaced directory: what lower layers put into it goes.
 func (r *root) hide(parts []string) {
-	dir := r.find(parts)
+	dir := r.reach(parts)
 	if dir == nil || dir.kind != isDir {
 		return
 	}

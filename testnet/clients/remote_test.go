@@ -8,8 +8,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"io"
 	"os"
 	"path"
 	"runtime"
@@ -100,6 +98,16 @@ func (r *remote) upload() {
 // execute runs an action and gives the answer and how long it took to come.
 func (r *remote) execute(command *repb.Command, root *repb.Digest) (*repb.ExecuteResponse, time.Duration) {
 	r.t.Helper()
+	answer, took, err := r.attempt(command, root)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return answer, took
+}
+
+// attempt is execute for an action that the server may refuse to take at all.
+func (r *remote) attempt(command *repb.Command, root *repb.Digest) (*repb.ExecuteResponse, time.Duration, error) {
+	r.t.Helper()
 	action := r.message(&repb.Action{CommandDigest: r.message(command), InputRootDigest: root, Platform: command.Platform})
 	r.upload()
 	begun := time.Now()
@@ -107,22 +115,17 @@ func (r *remote) execute(command *repb.Command, root *repb.Digest) (*repb.Execut
 	defer cancel()
 	stream, err := repb.NewExecutionClient(r.conn).Execute(ctx, &repb.ExecuteRequest{InstanceName: r.instance, ActionDigest: action})
 	if err != nil {
-		r.t.Fatal(err)
+		return nil, 0, err
 	}
 	for {
 		operation, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			r.t.Fatal("the stream ended before the operation was done")
-		}
 		if err != nil {
-			r.t.Fatal(err)
+			return nil, 0, err
 		}
 		if operation.Done {
 			answer := &repb.ExecuteResponse{}
-			if err := operation.GetResponse().UnmarshalTo(answer); err != nil {
-				r.t.Fatal(err)
-			}
-			return answer, time.Since(begun)
+			err := operation.GetResponse().UnmarshalTo(answer)
+			return answer, time.Since(begun), err
 		}
 	}
 }
@@ -226,6 +229,16 @@ func (f *base) root() *repb.Digest {
 		return f.remote.message(m)
 	}
 	return build("")
+}
+
+// directory reads a Directory.
+func (r *remote) directory(d *repb.Digest) *repb.Directory {
+	r.t.Helper()
+	m := &repb.Directory{}
+	if err := proto.Unmarshal(r.read(d), m); err != nil {
+		r.t.Fatal(err)
+	}
+	return m
 }
 
 // element is the command of a BuildStream element: it builds in a directory of its own and installs into another one.
