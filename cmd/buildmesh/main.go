@@ -39,6 +39,8 @@ type cli struct {
 	Status    statusVerb    `cmd:"" help:"Print what the running node is and does."`
 	Doctor    doctorVerb    `cmd:"" help:"Find what is wrong on this machine and what mends it."`
 	Members   membersVerb   `cmd:"" help:"Print which mesh the running node is in, and who else."`
+	Export    exportVerb    `cmd:"" help:"Write a target, an artifact or a tree to a directory, a tar or an OCI layout."`
+	Import    importVerb    `cmd:"" help:"Bring a directory, a tar or an OCI layout into the running node."`
 	Pause     pauseVerb     `cmd:"" help:"Lend this machine to nobody for a time."`
 	Resume    resumeVerb    `cmd:"" help:"Lend this machine again."`
 	Invite    inviteVerb    `cmd:"" help:"Make a code with which another node can join the mesh."`

@@ -4,7 +4,7 @@
 //
 //	Write   a tree as a tar      Read    a tar as a tree
 //	Unpack  a tar into a folder  Pack    a folder as a tar
-//	Layout  a tar as an OCI layout of one layer; Flatten the reverse, of any layers
+//	Layout  a tar as an OCI layout      Flatten  an OCI layout, of any layers, as a tar
 //
 // Promises:
 //   - One tree gives one tar, byte for byte, on every machine: entries sorted by path, one time of

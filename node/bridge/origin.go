@@ -243,6 +243,10 @@ func (o *Origin) Target(ctx context.Context, fn digest.Function, t Target) (dige
 	case n == 0 && len(all) > 0:
 		return digest.Digest{}, fmt.Errorf("no action of %s has the mnemonic %.100q: %w", t.Label, t.Mnemonic, ErrNotFound)
 	case n == 0:
+		root, err := o.importedTarget(ctx, fn, t)
+		if !errors.Is(err, ErrNotFound) {
+			return root, err
+		}
 		return digest.Digest{}, fmt.Errorf("nothing built %s through this node: build it with Bazel: %w", t.Label, ErrNotFound)
 	}
 	root, err := laid.store(ctx)

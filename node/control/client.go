@@ -23,6 +23,7 @@ type Client struct {
 	controlv1.ControlClient
 	Mesh    controlv1.MeshClient
 	Lending controlv1.LendingClient
+	Archive controlv1.ArchiveClient
 	conn    *grpc.ClientConn
 }
 
@@ -43,7 +44,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}
-	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), conn}, nil
+	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), controlv1.NewArchiveClient(conn), conn}, nil
 }
 
 // Close ends the connection.
