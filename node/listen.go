@@ -86,6 +86,7 @@ func (n *Node) openControl(context.Context) error {
 		return err
 	}
 	controlv1.RegisterMeshServer(server.Registrar(), meshAnswers{node: n})
+	controlv1.RegisterPeersServer(server.Registrar(), peersAnswers{node: n})
 	controlv1.RegisterArchiveServer(server.Registrar(), archiveAnswers{node: n})
 	controlv1.RegisterLendingServer(server.Registrar(), lendingAnswers{lending: n.lending})
 	n.control = server

@@ -17,6 +17,7 @@ import (
 	"github.com/buildmesh/buildmesh/mesh/hello"
 	"github.com/buildmesh/buildmesh/mesh/member"
 	"github.com/buildmesh/buildmesh/mesh/peer"
+	"github.com/buildmesh/buildmesh/mesh/presence"
 	"github.com/buildmesh/buildmesh/mesh/transport"
 	"github.com/buildmesh/buildmesh/mesh/trust"
 	"github.com/buildmesh/buildmesh/node/config"
@@ -28,6 +29,7 @@ type meshed struct {
 	transport *transport.Transport
 	keeper    *hello.Keeper
 	book      *addressBook
+	presence  *presence.Presence
 }
 
 // openMesh takes this node's seat in its mesh and listens for other members; nothing, when the

@@ -119,6 +119,7 @@ func (a meshAnswers) Join(ctx context.Context, r *controlv1.JoinRequest) (*contr
 	for _, c := range joined.Contacts {
 		m.learn(c.Peer, c.Addresses)
 	}
+	m.presence.Look()
 	answer := &controlv1.JoinResponse{Mesh: joined.Charter.Name, Steward: joined.Steward.Short(),
 		Phrase: trust.Phrase(joined.Charter.Root, own.Peer, joined.Steward)}
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
@@ -197,12 +198,13 @@ func (a meshAnswers) Appoint(_ context.Context, r *controlv1.AppointRequest) (*c
 }
 
 // Leave implements controlv1.MeshServer.
-func (a meshAnswers) Leave(context.Context, *controlv1.LeaveRequest) (*controlv1.LeaveResponse, error) {
+func (a meshAnswers) Leave(ctx context.Context, _ *controlv1.LeaveRequest) (*controlv1.LeaveResponse, error) {
 	m, err := a.mesh()
 	if err != nil {
 		return nil, err
 	}
 	left := m.seat.Charter().Name
+	m.presence.Goodbye(ctx)
 	if err := m.seat.Leave(); err != nil {
 		return nil, refused(err)
 	}

@@ -61,7 +61,7 @@ func goroutines() []string {
 	var out []string
 	for _, stack := range strings.Split(string(buffer), "\n\n") {
 		if !strings.Contains(stack, "testing.") && !strings.Contains(stack, "node.goroutines") &&
-			!strings.Contains(stack, "runtime.runFinalizers") {
+			!strings.Contains(stack, "runtime.runFinalizers") && !strings.Contains(stack, "runtime.runCleanups") {
 			out = append(out, stack)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
@@ -26,6 +27,9 @@ func (n *Node) Snapshot() *controlv1.StatusResponse {
 	}
 	if n.report != nil {
 		s.Sandbox = &controlv1.Sandbox{Tier: n.report.Tier.String(), Init: n.report.Init, Groups: n.report.Groups}
+	}
+	if n.mesh != nil {
+		s.Mesh = n.mesh.status(time.Now())
 	}
 	if n.machine != nil {
 		n.machine.status(s)

@@ -34,7 +34,7 @@ func (s *statusVerb) Run(v *verbContext) error {
 		_, err = fmt.Fprintf(v.out, "%s\n", text)
 		return err
 	}
-	return v.table(statusRows(answer), flightRows(answer.Flights))
+	return v.table(statusRows(answer), flightRows(answer.Flights), problemRows(answer.Mesh.GetProblems()))
 }
 
 // table prints blocks of rows, the columns of each aligned, an empty line between blocks.
@@ -75,6 +75,9 @@ func statusRows(s *controlv1.StatusResponse) []string {
 			rows = append(rows, e.label+"\t"+e.scheme+e.address)
 		}
 	}
+	if s.Mesh != nil {
+		rows = append(rows, "mesh\t"+meshText(s.Mesh))
+	}
 	rows = append(rows, "sandbox\t"+sandboxText(s.Sandbox))
 	rows = append(rows, storeRows(s.Store, s.Results)...)
 	if s.Sandbox.GetTier() == "" {
@@ -89,6 +92,19 @@ func statusRows(s *controlv1.StatusResponse) []string {
 		fmt.Sprintf("actions\t%s succeeded, %s failed, %s from the cache, %s cancelled, %s faults",
 			human.Count(s.Actions.GetSucceeded()), human.Count(s.Actions.GetFailed()), human.Count(s.Actions.GetCached()),
 			human.Count(s.Actions.GetCancelled()), human.Count(s.Actions.GetFaults())))
+}
+
+// meshText is the mesh in a few words.
+func meshText(m *controlv1.MeshStatus) string {
+	others := m.Alive + m.Suspect + m.Dead
+	if others == 0 {
+		return m.Name + ", this node alone; bring another in with: buildmesh invite"
+	}
+	text := fmt.Sprintf("%s, %s of %s other members up", m.Name, human.Count(m.Alive), human.Count(others))
+	if m.Suspect > 0 {
+		text += fmt.Sprintf(", %s suspect", human.Count(m.Suspect))
+	}
+	return text
 }
 
 // sandboxText says how actions are isolated.

@@ -78,7 +78,7 @@ func (v *verbContext) open(ctx context.Context, c *config.Config, signals <-chan
 // greet prints where the node answers and what a .bazelrc needs.
 func (v *verbContext) greet(n *node.Node, c *config.Config) error {
 	s := n.Snapshot()
-	keep := map[string]bool{"node": true, "endpoint": true, "socket": true, "web": true, "sandbox": true, "store": true}
+	keep := map[string]bool{"node": true, "mesh": true, "endpoint": true, "socket": true, "web": true, "sandbox": true, "store": true}
 	var rows []string
 	for _, row := range statusRows(s) {
 		if label, _, _ := strings.Cut(row, "\t"); keep[label] {

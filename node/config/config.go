@@ -40,6 +40,7 @@ type Listen struct {
 	Socket string // Remote Execution, path of a unix socket
 	Web    string // metrics, health and the status page, host:port
 	Mesh   string // other members, ip:port
+	Gossip string // gossip with members, ip:port
 	QUIC   string // other members far away, over UDP, ip:port
 }
 
@@ -80,8 +81,11 @@ type Asset struct {
 
 // Mesh says how this node takes part in a mesh.
 type Mesh struct {
-	Enabled bool
-	Site    string // where it stands; peers of one site are near
+	Enabled  bool
+	Discover bool           // by multicast on the local network
+	Networks []netip.Prefix // whose interfaces are used; none: all
+	Peers    string         // gossip addresses with commas between
+	Site     string         // where it stands; peers of one site are near
 }
 
 // Log says what is logged, and how.

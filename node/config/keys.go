@@ -62,6 +62,9 @@ func nodeKeys() []Key {
 		{Name: "listen.mesh", Default: "0.0.0.0:8982",
 			Doc: "members of the mesh, ip:port over TCP; who has no certificate gets no word; when the default is taken, another port is used",
 			at:  func(c *Config) any { return &c.Listen.Mesh }},
+		{Name: "listen.gossip", Default: "0.0.0.0:8983",
+			Doc: "gossip with members, ip:port over UDP and TCP, encrypted; when the default is taken, another port is used",
+			at:  func(c *Config) any { return &c.Listen.Gossip }},
 		{Name: "listen.quic", Default: "off", Doc: "members far away, ip:port over UDP (QUIC), beside TCP; off: none",
 			at: func(c *Config) any { return &c.Listen.QUIC }},
 		{Name: "log.level", Default: "info", Choices: []string{"debug", "info", "warn", "error"},
@@ -76,6 +79,12 @@ func meshKeys() []Key {
 	return []Key{
 		{Name: "mesh.enabled", Default: "true", Doc: "take part in a mesh; false: this node stands alone and listens on loopback only",
 			at: func(c *Config) any { return &c.Mesh.Enabled }},
+		{Name: "mesh.discover", Default: "true", Doc: "tell of this node on the local network and listen for others (multicast)",
+			at: func(c *Config) any { return &c.Mesh.Discover }},
+		{Name: "mesh.networks", Doc: "networks whose interfaces are used for the mesh, such as 10.1.0.0/16, with commas between; empty: all",
+			at: func(c *Config) any { return &c.Mesh.Networks }},
+		{Name: "mesh.peers", Doc: "gossip addresses of members to try always, ip:port with commas between",
+			at: func(c *Config) any { return &c.Mesh.Peers }},
 		{Name: "mesh.site", Doc: "where this node stands, such as berlin; members of one site are near each other; at most 16 bytes",
 			at: func(c *Config) any { return &c.Mesh.Site }},
 	}

@@ -24,6 +24,7 @@ type Client struct {
 	Mesh    controlv1.MeshClient
 	Lending controlv1.LendingClient
 	Archive controlv1.ArchiveClient
+	Peers   controlv1.PeersClient
 	conn    *grpc.ClientConn
 }
 
@@ -44,7 +45,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}
-	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), controlv1.NewArchiveClient(conn), conn}, nil
+	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), controlv1.NewArchiveClient(conn), controlv1.NewPeersClient(conn), conn}, nil
 }
 
 // Close ends the connection.

@@ -75,7 +75,7 @@ func (x Check_Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Check_Verdict.Descriptor instead.
 func (Check_Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{10, 0}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type StatusRequest struct {
@@ -133,6 +133,7 @@ type StatusResponse struct {
 	Results       *Results               `protobuf:"bytes,15,opt,name=results,proto3" json:"results,omitempty"`
 	Actions       *Actions               `protobuf:"bytes,16,opt,name=actions,proto3" json:"actions,omitempty"`
 	Flights       []*Flight              `protobuf:"bytes,17,rep,name=flights,proto3" json:"flights,omitempty"`                             // oldest first
+	Mesh          *MeshStatus            `protobuf:"bytes,31,opt,name=mesh,proto3" json:"mesh,omitempty"`                                   // absent: this node takes part in no mesh
 	Lending       *LendingResponse       `protobuf:"bytes,30,opt,name=lending,proto3" json:"lending,omitempty"`                             // how much of this machine others get
 	MemoryBytes   int64                  `protobuf:"varint,18,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"` // resident memory of the node itself
 	unknownFields protoimpl.UnknownFields
@@ -288,6 +289,13 @@ func (x *StatusResponse) GetFlights() []*Flight {
 	return nil
 }
 
+func (x *StatusResponse) GetMesh() *MeshStatus {
+	if x != nil {
+		return x.Mesh
+	}
+	return nil
+}
+
 func (x *StatusResponse) GetLending() *LendingResponse {
 	if x != nil {
 		return x.Lending
@@ -300,6 +308,83 @@ func (x *StatusResponse) GetMemoryBytes() int64 {
 		return x.MemoryBytes
 	}
 	return 0
+}
+
+// MeshStatus is the mesh in numbers.
+type MeshStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Alive         int64                  `protobuf:"varint,2,opt,name=alive,proto3" json:"alive,omitempty"` // members, without this node
+	Suspect       int64                  `protobuf:"varint,3,opt,name=suspect,proto3" json:"suspect,omitempty"`
+	Dead          int64                  `protobuf:"varint,4,opt,name=dead,proto3" json:"dead,omitempty"`
+	Problems      []*Problem             `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MeshStatus) Reset() {
+	*x = MeshStatus{}
+	mi := &file_proto_control_v1_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MeshStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MeshStatus) ProtoMessage() {}
+
+func (x *MeshStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MeshStatus.ProtoReflect.Descriptor instead.
+func (*MeshStatus) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MeshStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MeshStatus) GetAlive() int64 {
+	if x != nil {
+		return x.Alive
+	}
+	return 0
+}
+
+func (x *MeshStatus) GetSuspect() int64 {
+	if x != nil {
+		return x.Suspect
+	}
+	return 0
+}
+
+func (x *MeshStatus) GetDead() int64 {
+	if x != nil {
+		return x.Dead
+	}
+	return 0
+}
+
+func (x *MeshStatus) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
 }
 
 // Sandbox is how this machine isolates actions.
@@ -315,7 +400,7 @@ type Sandbox struct {
 
 func (x *Sandbox) Reset() {
 	*x = Sandbox{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[2]
+	mi := &file_proto_control_v1_control_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +412,7 @@ func (x *Sandbox) String() string {
 func (*Sandbox) ProtoMessage() {}
 
 func (x *Sandbox) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[2]
+	mi := &file_proto_control_v1_control_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +425,7 @@ func (x *Sandbox) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sandbox.ProtoReflect.Descriptor instead.
 func (*Sandbox) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Sandbox) GetTier() string {
@@ -386,7 +471,7 @@ type Slots struct {
 
 func (x *Slots) Reset() {
 	*x = Slots{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[3]
+	mi := &file_proto_control_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +483,7 @@ func (x *Slots) String() string {
 func (*Slots) ProtoMessage() {}
 
 func (x *Slots) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[3]
+	mi := &file_proto_control_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +496,7 @@ func (x *Slots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slots.ProtoReflect.Descriptor instead.
 func (*Slots) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Slots) GetCores() float64 {
@@ -475,7 +560,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[4]
+	mi := &file_proto_control_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +572,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[4]
+	mi := &file_proto_control_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +585,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Store) GetBlobs() int64 {
@@ -587,7 +672,7 @@ type Results struct {
 
 func (x *Results) Reset() {
 	*x = Results{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[5]
+	mi := &file_proto_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +684,7 @@ func (x *Results) String() string {
 func (*Results) ProtoMessage() {}
 
 func (x *Results) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[5]
+	mi := &file_proto_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +697,7 @@ func (x *Results) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Results.ProtoReflect.Descriptor instead.
 func (*Results) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Results) GetEntries() int64 {
@@ -664,7 +749,7 @@ type Actions struct {
 
 func (x *Actions) Reset() {
 	*x = Actions{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[6]
+	mi := &file_proto_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +761,7 @@ func (x *Actions) String() string {
 func (*Actions) ProtoMessage() {}
 
 func (x *Actions) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[6]
+	mi := &file_proto_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +774,7 @@ func (x *Actions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Actions.ProtoReflect.Descriptor instead.
 func (*Actions) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Actions) GetSucceeded() int64 {
@@ -741,7 +826,7 @@ type Flight struct {
 
 func (x *Flight) Reset() {
 	*x = Flight{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[7]
+	mi := &file_proto_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +838,7 @@ func (x *Flight) String() string {
 func (*Flight) ProtoMessage() {}
 
 func (x *Flight) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[7]
+	mi := &file_proto_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +851,7 @@ func (x *Flight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flight.ProtoReflect.Descriptor instead.
 func (*Flight) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Flight) GetName() string {
@@ -812,7 +897,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[8]
+	mi := &file_proto_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +909,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[8]
+	mi := &file_proto_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +922,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 type DoctorResponse struct {
@@ -849,7 +934,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[9]
+	mi := &file_proto_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +946,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[9]
+	mi := &file_proto_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +959,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DoctorResponse) GetChecks() []*Check {
@@ -897,7 +982,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[10]
+	mi := &file_proto_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +994,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[10]
+	mi := &file_proto_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1007,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Check) GetName() string {
@@ -961,7 +1046,7 @@ type CacheStatRequest struct {
 
 func (x *CacheStatRequest) Reset() {
 	*x = CacheStatRequest{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[11]
+	mi := &file_proto_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1058,7 @@ func (x *CacheStatRequest) String() string {
 func (*CacheStatRequest) ProtoMessage() {}
 
 func (x *CacheStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[11]
+	mi := &file_proto_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1071,7 @@ func (x *CacheStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheStatRequest.ProtoReflect.Descriptor instead.
 func (*CacheStatRequest) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 type CacheStatResponse struct {
@@ -1002,7 +1087,7 @@ type CacheStatResponse struct {
 
 func (x *CacheStatResponse) Reset() {
 	*x = CacheStatResponse{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[12]
+	mi := &file_proto_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1099,7 @@ func (x *CacheStatResponse) String() string {
 func (*CacheStatResponse) ProtoMessage() {}
 
 func (x *CacheStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[12]
+	mi := &file_proto_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1112,7 @@ func (x *CacheStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheStatResponse.ProtoReflect.Descriptor instead.
 func (*CacheStatResponse) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CacheStatResponse) GetStore() *Store {
@@ -1074,7 +1159,7 @@ type CacheVerifyRequest struct {
 
 func (x *CacheVerifyRequest) Reset() {
 	*x = CacheVerifyRequest{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[13]
+	mi := &file_proto_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1171,7 @@ func (x *CacheVerifyRequest) String() string {
 func (*CacheVerifyRequest) ProtoMessage() {}
 
 func (x *CacheVerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[13]
+	mi := &file_proto_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1184,7 @@ func (x *CacheVerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheVerifyRequest.ProtoReflect.Descriptor instead.
 func (*CacheVerifyRequest) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CacheVerifyRequest) GetBytesPerSecond() int64 {
@@ -1123,7 +1208,7 @@ type CacheVerifyResponse struct {
 
 func (x *CacheVerifyResponse) Reset() {
 	*x = CacheVerifyResponse{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[14]
+	mi := &file_proto_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1220,7 @@ func (x *CacheVerifyResponse) String() string {
 func (*CacheVerifyResponse) ProtoMessage() {}
 
 func (x *CacheVerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[14]
+	mi := &file_proto_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1233,7 @@ func (x *CacheVerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheVerifyResponse.ProtoReflect.Descriptor instead.
 func (*CacheVerifyResponse) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CacheVerifyResponse) GetBlobs() int64 {
@@ -1201,7 +1286,7 @@ type CacheCollectRequest struct {
 
 func (x *CacheCollectRequest) Reset() {
 	*x = CacheCollectRequest{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[15]
+	mi := &file_proto_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1298,7 @@ func (x *CacheCollectRequest) String() string {
 func (*CacheCollectRequest) ProtoMessage() {}
 
 func (x *CacheCollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[15]
+	mi := &file_proto_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1311,7 @@ func (x *CacheCollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheCollectRequest.ProtoReflect.Descriptor instead.
 func (*CacheCollectRequest) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 type CacheCollectResponse struct {
@@ -1238,7 +1323,7 @@ type CacheCollectResponse struct {
 
 func (x *CacheCollectResponse) Reset() {
 	*x = CacheCollectResponse{}
-	mi := &file_proto_control_v1_control_proto_msgTypes[16]
+	mi := &file_proto_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1335,7 @@ func (x *CacheCollectResponse) String() string {
 func (*CacheCollectResponse) ProtoMessage() {}
 
 func (x *CacheCollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_control_proto_msgTypes[16]
+	mi := &file_proto_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1348,7 @@ func (x *CacheCollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheCollectResponse.ProtoReflect.Descriptor instead.
 func (*CacheCollectResponse) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_proto_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CacheCollectResponse) GetFreedBytes() int64 {
@@ -1277,8 +1362,8 @@ var File_proto_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_proto_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x1eproto/control/v1/control.proto\x12\x14buildmesh.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eproto/control/v1/lending.proto\"\x0f\n" +
-	"\rStatusRequest\"\x87\x06\n" +
+	"\x1eproto/control/v1/control.proto\x12\x14buildmesh.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eproto/control/v1/lending.proto\x1a\x1cproto/control/v1/peers.proto\"\x0f\n" +
+	"\rStatusRequest\"\xbd\x06\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x18\n" +
@@ -1299,9 +1384,17 @@ const file_proto_control_v1_control_proto_rawDesc = "" +
 	"\x05store\x18\x0e \x01(\v2\x1b.buildmesh.control.v1.StoreR\x05store\x127\n" +
 	"\aresults\x18\x0f \x01(\v2\x1d.buildmesh.control.v1.ResultsR\aresults\x127\n" +
 	"\aactions\x18\x10 \x01(\v2\x1d.buildmesh.control.v1.ActionsR\aactions\x126\n" +
-	"\aflights\x18\x11 \x03(\v2\x1c.buildmesh.control.v1.FlightR\aflights\x12?\n" +
+	"\aflights\x18\x11 \x03(\v2\x1c.buildmesh.control.v1.FlightR\aflights\x124\n" +
+	"\x04mesh\x18\x1f \x01(\v2 .buildmesh.control.v1.MeshStatusR\x04mesh\x12?\n" +
 	"\alending\x18\x1e \x01(\v2%.buildmesh.control.v1.LendingResponseR\alending\x12!\n" +
-	"\fmemory_bytes\x18\x12 \x01(\x03R\vmemoryBytes\"k\n" +
+	"\fmemory_bytes\x18\x12 \x01(\x03R\vmemoryBytes\"\x9f\x01\n" +
+	"\n" +
+	"MeshStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05alive\x18\x02 \x01(\x03R\x05alive\x12\x18\n" +
+	"\asuspect\x18\x03 \x01(\x03R\asuspect\x12\x12\n" +
+	"\x04dead\x18\x04 \x01(\x03R\x04dead\x129\n" +
+	"\bproblems\x18\x05 \x03(\v2\x1d.buildmesh.control.v1.ProblemR\bproblems\"k\n" +
 	"\aSandbox\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\tR\x04tier\x12\x12\n" +
 	"\x04init\x18\x02 \x01(\tR\x04init\x12\x16\n" +
@@ -1402,59 +1495,63 @@ func file_proto_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proto_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_proto_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_proto_control_v1_control_proto_goTypes = []any{
 	(Check_Verdict)(0),            // 0: buildmesh.control.v1.Check.Verdict
 	(*StatusRequest)(nil),         // 1: buildmesh.control.v1.StatusRequest
 	(*StatusResponse)(nil),        // 2: buildmesh.control.v1.StatusResponse
-	(*Sandbox)(nil),               // 3: buildmesh.control.v1.Sandbox
-	(*Slots)(nil),                 // 4: buildmesh.control.v1.Slots
-	(*Store)(nil),                 // 5: buildmesh.control.v1.Store
-	(*Results)(nil),               // 6: buildmesh.control.v1.Results
-	(*Actions)(nil),               // 7: buildmesh.control.v1.Actions
-	(*Flight)(nil),                // 8: buildmesh.control.v1.Flight
-	(*DoctorRequest)(nil),         // 9: buildmesh.control.v1.DoctorRequest
-	(*DoctorResponse)(nil),        // 10: buildmesh.control.v1.DoctorResponse
-	(*Check)(nil),                 // 11: buildmesh.control.v1.Check
-	(*CacheStatRequest)(nil),      // 12: buildmesh.control.v1.CacheStatRequest
-	(*CacheStatResponse)(nil),     // 13: buildmesh.control.v1.CacheStatResponse
-	(*CacheVerifyRequest)(nil),    // 14: buildmesh.control.v1.CacheVerifyRequest
-	(*CacheVerifyResponse)(nil),   // 15: buildmesh.control.v1.CacheVerifyResponse
-	(*CacheCollectRequest)(nil),   // 16: buildmesh.control.v1.CacheCollectRequest
-	(*CacheCollectResponse)(nil),  // 17: buildmesh.control.v1.CacheCollectResponse
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*LendingResponse)(nil),       // 19: buildmesh.control.v1.LendingResponse
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*MeshStatus)(nil),            // 3: buildmesh.control.v1.MeshStatus
+	(*Sandbox)(nil),               // 4: buildmesh.control.v1.Sandbox
+	(*Slots)(nil),                 // 5: buildmesh.control.v1.Slots
+	(*Store)(nil),                 // 6: buildmesh.control.v1.Store
+	(*Results)(nil),               // 7: buildmesh.control.v1.Results
+	(*Actions)(nil),               // 8: buildmesh.control.v1.Actions
+	(*Flight)(nil),                // 9: buildmesh.control.v1.Flight
+	(*DoctorRequest)(nil),         // 10: buildmesh.control.v1.DoctorRequest
+	(*DoctorResponse)(nil),        // 11: buildmesh.control.v1.DoctorResponse
+	(*Check)(nil),                 // 12: buildmesh.control.v1.Check
+	(*CacheStatRequest)(nil),      // 13: buildmesh.control.v1.CacheStatRequest
+	(*CacheStatResponse)(nil),     // 14: buildmesh.control.v1.CacheStatResponse
+	(*CacheVerifyRequest)(nil),    // 15: buildmesh.control.v1.CacheVerifyRequest
+	(*CacheVerifyResponse)(nil),   // 16: buildmesh.control.v1.CacheVerifyResponse
+	(*CacheCollectRequest)(nil),   // 17: buildmesh.control.v1.CacheCollectRequest
+	(*CacheCollectResponse)(nil),  // 18: buildmesh.control.v1.CacheCollectResponse
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*LendingResponse)(nil),       // 20: buildmesh.control.v1.LendingResponse
+	(*Problem)(nil),               // 21: buildmesh.control.v1.Problem
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
 }
 var file_proto_control_v1_control_proto_depIdxs = []int32{
-	18, // 0: buildmesh.control.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	3,  // 1: buildmesh.control.v1.StatusResponse.sandbox:type_name -> buildmesh.control.v1.Sandbox
-	4,  // 2: buildmesh.control.v1.StatusResponse.slots:type_name -> buildmesh.control.v1.Slots
-	5,  // 3: buildmesh.control.v1.StatusResponse.store:type_name -> buildmesh.control.v1.Store
-	6,  // 4: buildmesh.control.v1.StatusResponse.results:type_name -> buildmesh.control.v1.Results
-	7,  // 5: buildmesh.control.v1.StatusResponse.actions:type_name -> buildmesh.control.v1.Actions
-	8,  // 6: buildmesh.control.v1.StatusResponse.flights:type_name -> buildmesh.control.v1.Flight
-	19, // 7: buildmesh.control.v1.StatusResponse.lending:type_name -> buildmesh.control.v1.LendingResponse
-	20, // 8: buildmesh.control.v1.Flight.age:type_name -> google.protobuf.Duration
-	11, // 9: buildmesh.control.v1.DoctorResponse.checks:type_name -> buildmesh.control.v1.Check
-	0,  // 10: buildmesh.control.v1.Check.verdict:type_name -> buildmesh.control.v1.Check.Verdict
-	5,  // 11: buildmesh.control.v1.CacheStatResponse.store:type_name -> buildmesh.control.v1.Store
-	6,  // 12: buildmesh.control.v1.CacheStatResponse.results:type_name -> buildmesh.control.v1.Results
-	1,  // 13: buildmesh.control.v1.Control.Status:input_type -> buildmesh.control.v1.StatusRequest
-	9,  // 14: buildmesh.control.v1.Control.Doctor:input_type -> buildmesh.control.v1.DoctorRequest
-	12, // 15: buildmesh.control.v1.Control.CacheStat:input_type -> buildmesh.control.v1.CacheStatRequest
-	14, // 16: buildmesh.control.v1.Control.CacheVerify:input_type -> buildmesh.control.v1.CacheVerifyRequest
-	16, // 17: buildmesh.control.v1.Control.CacheCollect:input_type -> buildmesh.control.v1.CacheCollectRequest
-	2,  // 18: buildmesh.control.v1.Control.Status:output_type -> buildmesh.control.v1.StatusResponse
-	10, // 19: buildmesh.control.v1.Control.Doctor:output_type -> buildmesh.control.v1.DoctorResponse
-	13, // 20: buildmesh.control.v1.Control.CacheStat:output_type -> buildmesh.control.v1.CacheStatResponse
-	15, // 21: buildmesh.control.v1.Control.CacheVerify:output_type -> buildmesh.control.v1.CacheVerifyResponse
-	17, // 22: buildmesh.control.v1.Control.CacheCollect:output_type -> buildmesh.control.v1.CacheCollectResponse
-	18, // [18:23] is the sub-list for method output_type
-	13, // [13:18] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	19, // 0: buildmesh.control.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	4,  // 1: buildmesh.control.v1.StatusResponse.sandbox:type_name -> buildmesh.control.v1.Sandbox
+	5,  // 2: buildmesh.control.v1.StatusResponse.slots:type_name -> buildmesh.control.v1.Slots
+	6,  // 3: buildmesh.control.v1.StatusResponse.store:type_name -> buildmesh.control.v1.Store
+	7,  // 4: buildmesh.control.v1.StatusResponse.results:type_name -> buildmesh.control.v1.Results
+	8,  // 5: buildmesh.control.v1.StatusResponse.actions:type_name -> buildmesh.control.v1.Actions
+	9,  // 6: buildmesh.control.v1.StatusResponse.flights:type_name -> buildmesh.control.v1.Flight
+	3,  // 7: buildmesh.control.v1.StatusResponse.mesh:type_name -> buildmesh.control.v1.MeshStatus
+	20, // 8: buildmesh.control.v1.StatusResponse.lending:type_name -> buildmesh.control.v1.LendingResponse
+	21, // 9: buildmesh.control.v1.MeshStatus.problems:type_name -> buildmesh.control.v1.Problem
+	22, // 10: buildmesh.control.v1.Flight.age:type_name -> google.protobuf.Duration
+	12, // 11: buildmesh.control.v1.DoctorResponse.checks:type_name -> buildmesh.control.v1.Check
+	0,  // 12: buildmesh.control.v1.Check.verdict:type_name -> buildmesh.control.v1.Check.Verdict
+	6,  // 13: buildmesh.control.v1.CacheStatResponse.store:type_name -> buildmesh.control.v1.Store
+	7,  // 14: buildmesh.control.v1.CacheStatResponse.results:type_name -> buildmesh.control.v1.Results
+	1,  // 15: buildmesh.control.v1.Control.Status:input_type -> buildmesh.control.v1.StatusRequest
+	10, // 16: buildmesh.control.v1.Control.Doctor:input_type -> buildmesh.control.v1.DoctorRequest
+	13, // 17: buildmesh.control.v1.Control.CacheStat:input_type -> buildmesh.control.v1.CacheStatRequest
+	15, // 18: buildmesh.control.v1.Control.CacheVerify:input_type -> buildmesh.control.v1.CacheVerifyRequest
+	17, // 19: buildmesh.control.v1.Control.CacheCollect:input_type -> buildmesh.control.v1.CacheCollectRequest
+	2,  // 20: buildmesh.control.v1.Control.Status:output_type -> buildmesh.control.v1.StatusResponse
+	11, // 21: buildmesh.control.v1.Control.Doctor:output_type -> buildmesh.control.v1.DoctorResponse
+	14, // 22: buildmesh.control.v1.Control.CacheStat:output_type -> buildmesh.control.v1.CacheStatResponse
+	16, // 23: buildmesh.control.v1.Control.CacheVerify:output_type -> buildmesh.control.v1.CacheVerifyResponse
+	18, // 24: buildmesh.control.v1.Control.CacheCollect:output_type -> buildmesh.control.v1.CacheCollectResponse
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_proto_control_v1_control_proto_init() }
@@ -1463,13 +1560,14 @@ func file_proto_control_v1_control_proto_init() {
 		return
 	}
 	file_proto_control_v1_lending_proto_init()
+	file_proto_control_v1_peers_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_control_v1_control_proto_rawDesc), len(file_proto_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
