@@ -28,6 +28,7 @@ import (
 type results struct {
 	cache        *actioncache.Cache
 	hits, misses atomic.Int64
+	found        atomic.Int64 // of the misses, how many another member had
 }
 
 // openResults opens the action results beside the store.
@@ -64,7 +65,7 @@ func (r *results) find(ctx context.Context, d digest.Digest, roots ...actioncach
 // status is the results as the control API tells of them.
 func (r *results) status() *controlv1.Results {
 	s := r.cache.Stat()
-	return &controlv1.Results{Entries: s.Entries, Bytes: s.Bytes, MaxBytes: s.MaxBytes, Hits: r.hits.Load(), Misses: r.misses.Load()}
+	return &controlv1.Results{Entries: s.Entries, Bytes: s.Bytes, MaxBytes: s.MaxBytes, Hits: r.hits.Load(), Misses: r.misses.Load(), Found: r.found.Load()}
 }
 
 // hostRoot is the root of results made with this machine's tools; the client's own, when no actions
@@ -80,6 +81,7 @@ func (n *Node) hostRoot() actioncache.Root {
 // is found first, what a client uploaded itself stays under a root of its own.
 type clientResults struct {
 	results *results
+	node    *Node
 	roots   []actioncache.Root // in the order they are looked under
 }
 
@@ -90,12 +92,16 @@ func (n *Node) clientResults() clientResults {
 	if n.machine == nil {
 		roots = roots[3:]
 	}
-	return clientResults{results: n.results, roots: roots}
+	return clientResults{results: n.results, node: n, roots: roots}
 }
 
 // Get implements reapi.Results.
 func (c clientResults) Get(ctx context.Context, d digest.Digest) (*repb.ActionResult, error) {
 	found, err := c.results.find(ctx, d, c.roots...)
+	if errors.Is(err, actioncache.ErrNotFound) {
+		// What a client has made itself is nobody else's, so the last root is not asked for.
+		found, err = c.node.findInMesh(ctx, d, err, c.roots[:len(c.roots)-1]...)
+	}
 	if errors.Is(err, actioncache.ErrNotFound) {
 		return nil, noResult{err}
 	}
@@ -123,6 +129,7 @@ func (c clientResults) Put(ctx context.Context, d digest.Digest, r *repb.ActionR
 // flightResults is the action results as executions use them: the kind of the action decides the root.
 type flightResults struct {
 	results *results
+	node    *Node
 	host    actioncache.Root
 	counts  *counts
 }
@@ -146,6 +153,9 @@ func (f flightResults) root(a *action.Action) actioncache.Root {
 func (f flightResults) Get(ctx context.Context, a *action.Action) (*repb.ActionResult, error) {
 	found, err := f.results.find(ctx, a.Digest, f.root(a), actioncache.Client)
 	if errors.Is(err, actioncache.ErrNotFound) {
+		found, err = f.node.findInMesh(ctx, a.Digest, err, f.root(a))
+	}
+	if errors.Is(err, actioncache.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %w", flight.ErrNotCached, err)
 	}
 	if err == nil {
@@ -160,5 +170,23 @@ func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.Action
 	if strings.HasPrefix(r.GetExecutionMetadata().GetWorker(), bot.WorkerPrefix) {
 		root = actioncache.Client // nobody can tell where a bot ran it: it is for this node's clients only
 	}
-	return f.results.cache.Put(ctx, actioncache.Key{Action: a.Digest, Root: root}, r)
+	if err := f.results.cache.Put(ctx, actioncache.Key{Action: a.Digest, Root: root}, r); err != nil {
+		return err
+	}
+	if f.node.content == nil || root == actioncache.Client {
+		return nil
+	}
+	return f.node.content.publish(ctx, a, root, r)
+}
+
+// findInMesh looks a result up among the other members after miss, the local cache's word. Of no mesh, it is that word.
+func (n *Node) findInMesh(ctx context.Context, d digest.Digest, miss error, roots ...actioncache.Root) (*repb.ActionResult, error) {
+	if n.content == nil || len(roots) == 0 {
+		return nil, miss
+	}
+	found, err := n.content.find(ctx, d, roots...)
+	if err == nil {
+		n.results.found.Add(1)
+	}
+	return found, err
 }

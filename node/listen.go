@@ -87,6 +87,7 @@ func (n *Node) openControl(context.Context) error {
 	}
 	controlv1.RegisterMeshServer(server.Registrar(), meshAnswers{node: n})
 	controlv1.RegisterPeersServer(server.Registrar(), peersAnswers{node: n})
+	controlv1.RegisterContentServer(server.Registrar(), contentAnswers{node: n})
 	controlv1.RegisterArchiveServer(server.Registrar(), archiveAnswers{node: n})
 	controlv1.RegisterLendingServer(server.Registrar(), lendingAnswers{lending: n.lending})
 	n.control = server

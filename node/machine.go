@@ -165,7 +165,7 @@ func (n *Node) runOptions(m *machine, dir string) run.Options {
 func (n *Node) newFlights(m *machine, executor flight.Executor) *flight.Table {
 	return flight.New(flight.Options{
 		Blobs: n.store, Placer: n.openPlacer(m, executor), Streams: n.logs,
-		Results: flightResults{n.results, actioncache.Root(m.fingerprint.Sum), m.counts},
+		Results: flightResults{n.results, n, actioncache.Root(m.fingerprint.Sum), m.counts},
 		Match:   m.match,
 		Status:  reapi.Status, Limits: action.Limits{MaxTimeout: n.config.Exec.MaxTimeout},
 		WholeRootInstances: instances(n.config.Exec.RootInstances), Worker: n.config.Node.Name,

@@ -44,6 +44,7 @@ type Node struct {
 	bridge   *bridge.Origin
 	mesh     *meshed // nil: this node stands alone
 	lending  *lending
+	content  *content        // nil: nothing is shared
 	machine  *machine        // nil: this node runs no actions
 	report   *sandbox.Report // of the probe; nil: none was made
 	endpoint *reapi.Server
@@ -82,7 +83,7 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger, version string
 		open func(context.Context) error
 	}{
 		{"state", n.openState}, {"mesh", n.openMesh}, {"store", n.openStore}, {"results", n.openResults}, {"logs", n.openLogs},
-		{"assets", n.openAssets}, {"lending", n.openLending}, {"machine", n.openMachine}, {"presence", n.openPresence},
+		{"assets", n.openAssets}, {"lending", n.openLending}, {"machine", n.openMachine}, {"presence", n.openPresence}, {"content", n.openContent},
 		{"endpoint", n.openEndpoint}, {"web", n.openWeb}, {"control", n.openControl},
 	} {
 		began := time.Now()

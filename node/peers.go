@@ -34,7 +34,7 @@ func (a peersAnswers) Peers(context.Context, *controlv1.PeersRequest) (*controlv
 	if a.node.mesh == nil {
 		return nil, status.Error(codes.FailedPrecondition, "this node takes part in no mesh: mesh.enabled is false")
 	}
-	return a.node.mesh.peers(time.Now()), nil
+	return a.node.peers(time.Now()), nil
 }
 
 // peers is the company as the control API tells of it.
@@ -60,9 +60,23 @@ func (m *meshed) peers(now time.Time) *controlv1.PeersResponse {
 	return answer
 }
 
-// status is the mesh in numbers.
-func (m *meshed) status(now time.Time) *controlv1.MeshStatus {
-	all := m.peers(now)
+// peers is the company as the control API tells of it, with what is wrong about its content.
+func (n *Node) peers(now time.Time) *controlv1.PeersResponse {
+	answer := n.mesh.peers(now)
+	if n.content == nil {
+		return answer
+	}
+	evidence, err := n.content.receipts.Evidence()
+	if err == nil && len(evidence) > 0 {
+		answer.Problems = append(answer.Problems, &controlv1.Problem{Fix: "buildmesh cache disputes", Text: fmt.Sprintf(
+			"members disagree about the results of %d actions, which are not taken from the mesh any more", len(evidence))})
+	}
+	return answer
+}
+
+// meshStatus is the mesh in numbers.
+func (n *Node) meshStatus(now time.Time) *controlv1.MeshStatus {
+	all := n.peers(now)
 	s := &controlv1.MeshStatus{Name: all.Mesh, Problems: all.Problems}
 	for _, p := range all.Peers {
 		switch p.State {

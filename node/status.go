@@ -29,7 +29,7 @@ func (n *Node) Snapshot() *controlv1.StatusResponse {
 		s.Sandbox = &controlv1.Sandbox{Tier: n.report.Tier.String(), Init: n.report.Init, Groups: n.report.Groups}
 	}
 	if n.mesh != nil {
-		s.Mesh = n.mesh.status(time.Now())
+		s.Mesh = n.meshStatus(time.Now())
 	}
 	if n.machine != nil {
 		n.machine.status(s)

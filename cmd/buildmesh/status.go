@@ -131,8 +131,12 @@ func storeRows(s *controlv1.Store, r *controlv1.Results) []string {
 		store += fmt.Sprintf("; %s CORRUPT, moved aside", human.Count(s.GetCorrupt()))
 	}
 	asked := r.GetHits() + r.GetMisses()
-	return []string{store, fmt.Sprintf("results\t%s kept, %s of %s; %s hits of %s look-ups (%s)",
-		human.Count(r.GetEntries()), human.Bytes(r.GetBytes()), human.Bytes(r.GetMaxBytes()), human.Count(r.GetHits()), human.Count(asked), human.Percent(r.GetHits(), asked))}
+	results := fmt.Sprintf("results\t%s kept, %s of %s; %s hits of %s look-ups (%s)", human.Count(r.GetEntries()), human.Bytes(r.GetBytes()),
+		human.Bytes(r.GetMaxBytes()), human.Count(r.GetHits()), human.Count(asked), human.Percent(r.GetHits(), asked))
+	if r.GetFound() > 0 {
+		results += fmt.Sprintf(", %s more found in the mesh", human.Count(r.GetFound()))
+	}
+	return []string{store, results}
 }
 
 // flightRows lists executions under way.

@@ -2,6 +2,7 @@ package actioncache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -25,4 +26,14 @@ func (c *Cache) Complete(ctx context.Context, fn digest.Function, result *repb.A
 		return fmt.Errorf("%w: %w", errIncomplete, &tree.MissingError{Digests: missing})
 	}
 	return nil
+}
+
+// References lists every blob that a result refers to, each once, whose digests were made by fn. Errors wrap ErrNotFound
+// when one that must be read for it is absent, ErrInvalid when the result is malformed.
+func (c *Cache) References(ctx context.Context, fn digest.Function, result *repb.ActionResult) ([]digest.Digest, error) {
+	blobs, err := c.references(ctx, fn, result)
+	if errors.Is(err, errIncomplete) {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return blobs, err
 }

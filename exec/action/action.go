@@ -28,7 +28,8 @@ type Action struct {
 	Platform   platform.Request
 	Timeout    time.Duration // 0 when none was asked
 	DoNotCache bool
-	WholeRoot  bool // the input root is meant to be the root file system
+	WholeRoot  bool   // the input root is meant to be the root file system
+	Instance   string // it came by; set by who has Decode called
 }
 
 // Output is a path that the client wants back when it exists after the run.

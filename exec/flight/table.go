@@ -118,6 +118,7 @@ func (t *Table) Execute(ctx context.Context, r Request) (*Flight, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.Instance = r.Instance
 	if err := t.options.Match(a.Platform); err != nil {
 		return nil, unsupported(err)
 	}

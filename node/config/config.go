@@ -85,7 +85,15 @@ type Mesh struct {
 	Discover bool           // by multicast on the local network
 	Networks []netip.Prefix // whose interfaces are used; none: all
 	Peers    string         // gossip addresses with commas between
-	Site     string         // where it stands; peers of one site are near
+
+	Trust     string // self, mesh, quorum K
+	Instances string // whose results are shared, with commas between; empty: all
+	NoShare   string // patterns of output paths, with commas between
+	Locator   string // auto, summary, onehop
+	Upload    Size   // bytes a second; 0: no bound
+	Download  Size
+
+	Site string // where it stands; peers of one site are near
 }
 
 // Log says what is logged, and how.

@@ -25,6 +25,7 @@ type Client struct {
 	Lending controlv1.LendingClient
 	Archive controlv1.ArchiveClient
 	Peers   controlv1.PeersClient
+	Content controlv1.ContentClient
 	conn    *grpc.ClientConn
 }
 
@@ -45,7 +46,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}
-	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), controlv1.NewArchiveClient(conn), controlv1.NewPeersClient(conn), conn}, nil
+	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), controlv1.NewArchiveClient(conn), controlv1.NewPeersClient(conn), controlv1.NewContentClient(conn), conn}, nil
 }
 
 // Close ends the connection.

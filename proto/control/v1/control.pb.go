@@ -666,6 +666,7 @@ type Results struct {
 	Hits          int64                  `protobuf:"varint,3,opt,name=hits,proto3" json:"hits,omitempty"`     // since the start
 	Misses        int64                  `protobuf:"varint,4,opt,name=misses,proto3" json:"misses,omitempty"` // since the start
 	MaxBytes      int64                  `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	Found         int64                  `protobuf:"varint,6,opt,name=found,proto3" json:"found,omitempty"` // of the misses, how many another member had
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -731,6 +732,13 @@ func (x *Results) GetMisses() int64 {
 func (x *Results) GetMaxBytes() int64 {
 	if x != nil {
 		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *Results) GetFound() int64 {
+	if x != nil {
+		return x.Found
 	}
 	return 0
 }
@@ -1420,13 +1428,14 @@ const file_proto_control_v1_control_proto_rawDesc = "" +
 	"\aevicted\x18\b \x01(\x03R\aevicted\x12\x18\n" +
 	"\acorrupt\x18\t \x01(\x03R\acorrupt\x12,\n" +
 	"\x12index_memory_bytes\x18\n" +
-	" \x01(\x03R\x10indexMemoryBytes\"\x82\x01\n" +
+	" \x01(\x03R\x10indexMemoryBytes\"\x98\x01\n" +
 	"\aResults\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x03R\aentries\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x12\n" +
 	"\x04hits\x18\x03 \x01(\x03R\x04hits\x12\x16\n" +
 	"\x06misses\x18\x04 \x01(\x03R\x06misses\x12\x1b\n" +
-	"\tmax_bytes\x18\x05 \x01(\x03R\bmaxBytes\"\x8d\x01\n" +
+	"\tmax_bytes\x18\x05 \x01(\x03R\bmaxBytes\x12\x14\n" +
+	"\x05found\x18\x06 \x01(\x03R\x05found\"\x8d\x01\n" +
 	"\aActions\x12\x1c\n" +
 	"\tsucceeded\x18\x01 \x01(\x03R\tsucceeded\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\x03R\x06failed\x12\x16\n" +

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/buildmesh/buildmesh/node/human"
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+)
+
+// cacheLsVerb is `buildmesh cache ls`.
+type cacheLsVerb struct {
+	Action string `arg:"" optional:"" help:"Beginning of the hash of the actions wanted."`
+	Limit  int    `default:"100" help:"How many at most (${default})."`
+}
+
+// Run lists signed results.
+func (c *cacheLsVerb) Run(v *verbContext) error {
+	client, err := v.dial()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	answer, err := client.Content.List(v.ctx, &controlv1.ListRequest{Action: c.Action, Limit: int64(c.Limit)})
+	if err != nil {
+		return plain(err)
+	}
+	if len(answer.Results) == 0 {
+		_, err := fmt.Fprintln(v.out, "no signed results are known here")
+		return err
+	}
+	rows := []string{"ACTION\tSIGNER\tAGE\tOUTPUTS\tHERE\tALSO AT"}
+	for _, r := range answer.Results {
+		here := "no"
+		if r.Complete {
+			here = "yes"
+		}
+		rows = append(rows, fmt.Sprintf("%.16s\t%s\t%s\t%d\t%s\t%s", r.Action, r.Signer, human.Age(time.Since(r.Completed.AsTime())), r.Outputs, here,
+			dash(strings.Join(r.Providers, ", "))))
+	}
+	if answer.More > 0 {
+		rows = append(rows, fmt.Sprintf("and %s more; see them with --limit", human.Count(answer.More)))
+	}
+	return v.table(rows)
+}
+
+// cacheDisputesVerb is `buildmesh cache disputes`.
+type cacheDisputesVerb struct {
+	Absolve string `placeholder:"ACTION" help:"Forget what was signed about the action whose hash begins so; it is run anew."`
+}
+
+// Run lists actions about whose results members disagree, or ends a dispute.
+func (c *cacheDisputesVerb) Run(v *verbContext) error {
+	client, err := v.dial()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if c.Absolve != "" {
+		answer, err := client.Content.Absolve(v.ctx, &controlv1.AbsolveRequest{Action: c.Absolve})
+		if err != nil {
+			return plain(err)
+		}
+		_, err = fmt.Fprintf(v.out, "%d disputes ended\n", answer.Absolved)
+		return err
+	}
+	answer, err := client.Content.Disputes(v.ctx, &controlv1.DisputesRequest{})
+	if err != nil {
+		return plain(err)
+	}
+	if len(answer.Disputes) == 0 {
+		_, err := fmt.Fprintln(v.out, "no two members disagree about a result")
+		return err
+	}
+	rows := []string{"ACTION\tRAN BY\tOUTPUTS\tAGE"}
+	for _, d := range answer.Disputes {
+		for _, one := range d.Claims {
+			rows = append(rows, fmt.Sprintf("%.16s\t%s\t%d\t%s", d.Action, one.Signer, one.Outputs, human.Age(time.Since(one.Completed.AsTime()))))
+		}
+	}
+	if err := v.table(rows); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(v.out, "\nAn action that is not deterministic looks the same as a member that lies. End a dispute with: buildmesh cache disputes --absolve ACTION")
+	return err
+}
+
+// cachePinVerb is `buildmesh cache pin`.
+type cachePinVerb struct {
+	What string `arg:"" help:"A Bazel target //PACKAGE:NAME, a BuildStream artifact PROJECT/ELEMENT/KEY, or a tree HASH/SIZE."`
+}
+
+// Run keeps something from eviction.
+func (c *cachePinVerb) Run(v *verbContext) error {
+	client, err := v.dial()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	answer, err := client.Content.Pin(v.ctx, &controlv1.PinRequest{Name: c.What})
+	if err != nil {
+		return plain(err)
+	}
+	_, err = fmt.Fprintf(v.out, "%s is kept\n", answer.Root)
+	return err
+}

@@ -1,0 +1,264 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/fetch"
+	"github.com/buildmesh/buildmesh/dht/locate"
+	"github.com/buildmesh/buildmesh/dht/lookup"
+	"github.com/buildmesh/buildmesh/dht/onehop"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/dht/share"
+	"github.com/buildmesh/buildmesh/dht/summary"
+	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/mesh/member"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+	"github.com/buildmesh/buildmesh/mesh/roster"
+	"github.com/buildmesh/buildmesh/mesh/transport"
+	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
+)
+
+const (
+	// summariesUpTo is the largest mesh in which everybody has everybody's summary.
+	summariesUpTo = 64
+	// summaryBits is the size of a fingerprint in a summary.
+	summaryBits = 32
+	// sweepEvery and sweepMost bound the look for results that eviction has made incomplete.
+	sweepEvery = 30 * time.Second
+	sweepMost  = 1000
+)
+
+// content is the part of a node that shares blobs and action results with its mesh. What depends on which mesh that is
+// stands in a company, which a move to another mesh replaces.
+type content struct {
+	node     *Node
+	receipts *receipt.Store
+	private  *share.Private
+	guard    *share.Guard
+	policy   receipt.Policy
+
+	changing sync.Mutex // one change of mesh at a time
+	company  atomic.Pointer[company]
+}
+
+// company is what is shared with one mesh.
+type company struct {
+	mesh    peer.ID
+	keyer   *cid.Keyer
+	served  *share.Content
+	summary *summary.Locator
+	onehop  *onehop.Locator
+	fetcher *fetch.Fetcher
+	lookup  *lookup.Lookup
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// openContent shares with the members of the mesh from now on; nothing, where there is none.
+func (n *Node) openContent(context.Context) error {
+	if n.mesh == nil {
+		return nil
+	}
+	c := &content{node: n, guard: share.NewGuard(transport.Caller, int64(n.config.Mesh.Upload))}
+	var err error
+	if c.policy, err = receipt.ParsePolicy(n.config.Mesh.Trust); err != nil {
+		return fmt.Errorf("mesh.trust: %w", err)
+	}
+	if c.private, err = share.NewPrivate(instances(n.config.Mesh.Instances), instances(n.config.Mesh.NoShare)); err != nil {
+		return fmt.Errorf("mesh.no_share: %w", err)
+	}
+	c.receipts, err = receipt.Open(filepath.Join(n.config.Dir.Cache, "receipts"), receipt.Options{MaxBytes: int64(n.config.Store.ResultsSize)})
+	if err != nil {
+		return err
+	}
+	n.onClose("receipts", c.receipts.Close)
+	share.NewBlobs(n.store, c.guard, c.private).Register(n.mesh.transport.BulkServer())
+	contentv1.RegisterContentServer(n.mesh.transport.ControlServer(), contentServer{content: c})
+	n.content = c
+	c.begin()
+	n.mesh.seat.Watch(c.changed)
+	n.onClose("content", func() error {
+		c.changing.Lock()
+		defer c.changing.Unlock()
+		c.end()
+		return nil
+	})
+	return nil
+}
+
+// begin shares with the mesh the seat is in. c.changing must be held, or nobody else know c.
+func (c *content) begin() {
+	n, root := c.node, c.node.mesh.seat.Charter().Root
+	members, links := meshMembers{n.mesh}, n.mesh.transport
+	// The keys of the index are of the mesh, not of an epoch's secret: that changes with every charter, and all keys would.
+	x := &company{mesh: root, keyer: cid.NewKeyer(root[:])}
+	peers := summary.NewPeers(members, links)
+	x.summary = &summary.Locator{Publisher: summary.NewPublisher(summaryBits), Peers: peers}
+	index := onehop.NewIndex()
+	x.onehop = onehop.New(n.identity.ID(), index, members, links)
+	where := locate.Switch{Choose: x.choose(n.config.Mesh.Locator, members)}
+	x.fetcher = fetch.New(fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer, Rate: int64(n.config.Mesh.Download)})
+	x.lookup = lookup.New(lookup.Options{
+		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: where, Dialer: links, Receipts: c.receipts,
+		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report,
+	})
+	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: index, OneHop: x.onehop, Known: x.lookup}
+	ctx, stop := context.WithCancel(context.Background())
+	x.stop = stop
+	x.running.Go(func() { peers.Run(ctx) })
+	x.running.Go(func() { x.onehop.Run(ctx) })
+	x.running.Go(func() { c.tend(ctx, x) })
+	c.company.Store(x)
+}
+
+// choose gives the locator for the size the mesh has now, unless the configuration names one.
+func (x *company) choose(wish string, members locate.Members) func() locate.Locator {
+	return func() locate.Locator {
+		if wish == "onehop" || wish != "summary" && len(members.Members()) > summariesUpTo {
+			return x.onehop
+		}
+		return x.summary
+	}
+}
+
+// end shares no more. c.changing must be held.
+func (c *content) end() {
+	x := c.company.Load()
+	x.stop()
+	x.lookup.Close()
+	x.running.Wait()
+}
+
+// tend announces what is known here, at the start and when the locator changes, and forgets what eviction took.
+func (c *content) tend(ctx context.Context, x *company) {
+	if err := c.adoptOwn(ctx, x); err != nil && ctx.Err() == nil {
+		c.node.log.Warn("results made before are not shared", "err", err)
+	}
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	var rest []cid.Key
+	for removals := c.node.store.Removals(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := c.node.store.Removals(); now != removals && len(rest) == 0 {
+			removals = now
+			rest, _ = x.lookup.Keys() // what cannot be read is looked for again after the next eviction
+		}
+		for len(rest) > 0 && ctx.Err() == nil {
+			var err error
+			if rest, err = x.lookup.Sweep(ctx, rest, sweepMost); err != nil {
+				break
+			}
+		}
+	}
+}
+
+// adoptOwn announces the receipts of this mesh, and signs anew for it what this node made in an earlier one.
+func (c *content) adoptOwn(ctx context.Context, x *company) error {
+	var keys []cid.Key
+	if err := c.receipts.Keys(func(k cid.Key) error { keys = append(keys, k); return nil }); err != nil {
+		return err
+	}
+	self, mesh := c.node.identity.ID(), x.mesh.String()
+	for _, k := range keys {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		raw, err := c.receipts.Raw([]cid.Key{k})
+		if err != nil {
+			return err
+		}
+		for _, one := range raw[0] {
+			s, err := receipt.Peek(one)
+			if err != nil || s.Executor != self || s.Mesh == mesh {
+				continue
+			}
+			if err := x.lookup.Publish(ctx, c.node.identity, s); err != nil {
+				return err
+			}
+		}
+	}
+	return x.lookup.AnnounceAll(ctx)
+}
+
+// changed follows the seat: another mesh is another company, and what somebody who was turned out has signed is gone.
+func (c *content) changed(change member.Change) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if change.Moved {
+		c.end()
+		c.begin()
+		return
+	}
+	charter := c.node.mesh.seat.Charter()
+	for _, r := range charter.Revoked {
+		gone, err := c.receipts.Revoke(r.Peer, r.Since)
+		if err != nil {
+			c.node.log.Error("receipts of a revoked peer are kept", "peer", r.Peer.String(), "err", err)
+		}
+		if len(gone) > 0 {
+			_ = c.company.Load().summary.Forget(context.Background(), gone) // filters and maps: it cannot fail for good
+		}
+	}
+}
+
+// find looks a result up in the mesh. A hit is complete and local. Errors wrap actioncache.ErrNotFound on a miss, whatever
+// the reason: running is always right.
+func (c *content) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (*repb.ActionResult, error) {
+	found, err := c.company.Load().lookup.Find(ctx, d, roots...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", actioncache.ErrNotFound, err)
+	}
+	return found.Result, nil
+}
+
+// publish signs a result that this node has made and stored, and tells the mesh of it, unless it is private.
+func (c *content) publish(ctx context.Context, a *action.Action, root actioncache.Root, r *repb.ActionResult) error {
+	if !c.node.report.Tier.Guests() || c.private.Instance(a.Instance) {
+		return nil
+	}
+	if slices.ContainsFunc(a.Outputs, func(o action.Output) bool { return c.private.Path(o.Clean) }) {
+		blobs, err := c.node.results.cache.References(ctx, a.Digest.Function(), r)
+		c.private.Hide(blobs)
+		return err
+	}
+	m := r.GetExecutionMetadata()
+	return c.company.Load().lookup.Publish(ctx, c.node.identity, receipt.Statement{
+		Action: a.Digest, Root: root, Result: r, Tier: c.node.report.Tier.String(), Platform: c.node.machine.offer.OSFamily,
+		Started: m.GetExecutionStartTimestamp().AsTime(), Completed: m.GetExecutionCompletedTimestamp().AsTime(),
+	})
+}
+
+// meshMembers is the roster as content asks for it.
+type meshMembers struct{ m *meshed }
+
+// Members implements locate.Members.
+func (m meshMembers) Members() []locate.Member {
+	now := time.Now()
+	var out []locate.Member
+	for _, one := range m.m.presence.Roster.Now().In(roster.Alive) {
+		out = append(out, locate.Member{ID: one.ID, Alive: now.Sub(one.Since), Site: one.Site})
+	}
+	return out
+}
+
+// meshTrust says whose receipts count: those of members, and this node's own.
+type meshTrust struct{ m *meshed }
+
+// Trusted implements lookup.Trust.
+func (t meshTrust) Trusted(id peer.ID) bool {
+	return id == t.m.seat.ID() || t.m.seat.Admits(id) == nil
+}

@@ -1,0 +1,162 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/mesh/roster"
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+)
+
+// joins takes a node into the mesh of another and waits until both have each other, at most 30 s.
+func (s *started) joins(t *testing.T, steward *started) {
+	t.Helper()
+	invited, err := meshAnswers{node: steward.Node}.Invite(t.Context(), &controlv1.InviteRequest{Uses: 1, Lifetime: durationpb.New(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (meshAnswers{node: s.Node}).Join(t.Context(), &controlv1.JoinRequest{Code: invited.Code}); err != nil {
+		t.Fatal(err)
+	}
+	s.sees(t, steward)
+	steward.sees(t, s)
+}
+
+// sees waits until a node has another one as alive, at most 30 s.
+func (s *started) sees(t *testing.T, other *started) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for version := uint64(0); ; {
+		now, err := s.mesh.presence.Roster.Next(ctx, version)
+		if err != nil {
+			t.Fatalf("%s does not see %s: %v", s.config.Node.Name, other.config.Node.Name, s.mesh.presence.State())
+		}
+		if m, found := now.Get(other.identity.ID()); found && m.State == roster.Alive {
+			return
+		}
+		version = now.Version
+	}
+}
+
+// knows waits until a node's summaries say that others have so many results, at most 30 s.
+func (s *started) knows(t *testing.T, of *started, action digest.Digest) {
+	t.Helper()
+	x := s.Node.content.company.Load()
+	key := x.keyer.Result(action, of.hostRoot())
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		found, err := x.summary.Find(t.Context(), []cid.Key{key})
+		if err == nil && len(found[0]) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the summary did not come: %v, %v", found, err)
+		}
+	}
+}
+
+// TestSecondNodeHits runs an action on one node; the other one has its result, with every byte, also when the first is gone.
+func TestSecondNodeHits(t *testing.T) {
+	noLeaks(t)
+	ana, ben := executing(t, t.TempDir(), "node.name=ana", "mesh.no_share=*.key"), executing(t, t.TempDir(), "node.name=ben")
+	early := ana.action(t, "cat in > out; echo before anybody joined")
+	ana.executed(t, early)
+	ben.joins(t, ana)
+	action, failing := ana.action(t, "cat in > out; echo said"), ana.action(t, "exit 3")
+	if r := ana.executed(t, action); r.CachedResult || r.Result.GetExitCode() != 0 {
+		t.Fatalf("first: %v", r)
+	}
+	ana.executed(t, failing)
+	own := ana.action(t, "true made by a client itself")
+	if _, err := repb.NewActionCacheClient(ana.conn).UpdateActionResult(t.Context(), &repb.UpdateActionResultRequest{
+		ActionDigest: own.Proto(), ActionResult: &repb.ActionResult{StdoutRaw: []byte("mine")},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ben.knows(t, ana, action)
+	ben.knows(t, ana, early)
+
+	ben.action(t, "cat in > out; echo said") // a client uploads what it asks for
+	hit := ben.executed(t, action)
+	if !hit.CachedResult || hit.Result.ExecutionMetadata.GetWorker() != "ana" {
+		t.Fatalf("on the second node: %v", hit)
+	}
+	for _, d := range []digest.Digest{early, action} {
+		if r, err := ben.result(t, d); err != nil || len(r.OutputFiles) != 1 {
+			t.Errorf("result of %s: %v, %v", d.Short(), r, err)
+		}
+	}
+	for name, d := range map[string]digest.Digest{"of a failure": failing, "a client's own": own} {
+		if r, err := ben.result(t, d); status.Code(err) != codes.NotFound {
+			t.Errorf("a result %s crossed the mesh: %v, %v", name, r, err)
+		}
+	}
+	if ben.results.found.Load() != 2 {
+		t.Errorf("%d results were found in the mesh, want 2", ben.results.found.Load())
+	}
+	listed, err := contentAnswers{node: ben.Node}.List(t.Context(), &controlv1.ListRequest{Action: action.Hex()[:8]})
+	if err != nil || len(listed.Results) != 1 || listed.Results[0].Signer != "ana" || !listed.Results[0].Complete ||
+		!slices.Equal(listed.Results[0].Providers, []string{"ana"}) {
+		t.Errorf("listed: %v, %v", listed, err)
+	}
+	ana.stop()
+	if r, err := ben.result(t, action); err != nil || ben.missing(t, digest.SHA256.Of([]byte("input"))) {
+		t.Errorf("after the first node is gone: %v, %v", r, err)
+	}
+	ben.stop()
+}
+
+// TestPrivateResultsStay: a result with an output that matches a pattern is neither told nor given, nor are its blobs.
+func TestPrivateResultsStay(t *testing.T) {
+	ana, ben := executing(t, t.TempDir(), "mesh.no_share=o*t"), executing(t, t.TempDir())
+	defer ben.stop()
+	defer ana.stop()
+	ben.joins(t, ana)
+	secret := ana.action(t, "echo a secret > out")
+	ana.executed(t, secret)
+	if r, err := ben.result(t, secret); status.Code(err) != codes.NotFound {
+		t.Errorf("a private result crossed the mesh: %v, %v", r, err)
+	}
+	d := digest.SHA256.Of([]byte("a secret\n"))
+	if ana.missing(t, d) {
+		t.Fatal("the first node does not have it itself")
+	}
+	missing, err := ben.Node.content.company.Load().fetcher.Fetch(t.Context(), []digest.Digest{d}, nil)
+	if err != nil || len(missing) != 1 {
+		t.Errorf("a private blob was given: missing %v, %v", missing, err)
+	}
+}
+
+// TestRevokedResultsAreDropped: what a peer signed that is turned out since then is believed no more.
+func TestRevokedResultsAreDropped(t *testing.T) {
+	ana, ben := executing(t, t.TempDir(), "node.name=ana"), executing(t, t.TempDir(), "node.name=ben")
+	defer ben.stop()
+	defer ana.stop()
+	ben.joins(t, ana)
+	action := ben.action(t, "echo made by ben > out")
+	ben.executed(t, action)
+	ana.knows(t, ben, action)
+	if _, err := ana.result(t, action); err != nil {
+		t.Fatal(err)
+	}
+	_, err := meshAnswers{node: ana.Node}.Revoke(t.Context(), &controlv1.RevokeRequest{
+		Peer: ben.identity.ID().String(), Since: timestamppb.New(time.Now().Add(-time.Hour))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := ana.Node.content.company.Load()
+	receipts, err := ana.Node.content.receipts.Raw([]cid.Key{x.keyer.Result(action, ben.hostRoot())})
+	if err != nil || len(receipts[0]) != 0 {
+		t.Errorf("%d receipts of a revoked peer are kept, %v", len(receipts[0]), err)
+	}
+}
