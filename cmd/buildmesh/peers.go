@@ -29,8 +29,10 @@ func (p *peersVerb) Run(v *verbContext) error {
 		return p.one(v, answer)
 	}
 	if len(answer.Peers) == 0 {
-		_, err := fmt.Fprintf(v.out, "mesh %s has no other members in sight; bring one in with: buildmesh invite\n", answer.Mesh)
-		return err
+		if _, err := fmt.Fprintf(v.out, "mesh %s has no other members in sight; bring one in with: buildmesh invite\n", answer.Mesh); err != nil {
+			return err
+		}
+		return v.table(nearbyRows(answer.Strangers))
 	}
 	rows := []string{"NAME\tSTATE\tFOR\tLENDS\tSITE\tADDRESS\tPEER"}
 	for _, one := range answer.Peers {
@@ -38,7 +40,16 @@ func (p *peersVerb) Run(v *verbContext) error {
 			one.Name, one.State, human.Age(time.Since(one.Since.AsTime())), lends(one), dash(one.Site), dash(one.Address), one.PeerId[len(one.PeerId)-8:],
 		}, "\t"))
 	}
-	return v.table(rows, problemRows(answer.Problems))
+	return v.table(rows, problemRows(answer.Problems), nearbyRows(answer.Strangers))
+}
+
+// nearbyRows names other meshes on the same network.
+func nearbyRows(names []string) []string {
+	var rows []string
+	for _, name := range names {
+		rows = append(rows, "nearby\tmesh "+name+"; to join it, get a code from one of its members: buildmesh invite")
+	}
+	return rows
 }
 
 // lends is what a peer has free for others, in a few words.
