@@ -13,18 +13,23 @@ import (
 // attackLimit is what an adversary may take its time for; it ends by itself before.
 const attackLimit = 3 * time.Minute
 
-// attack runs testnet/stranger on a machine: `mallory attacks ana with hellos 7946 10000` is an attack, a port, a count.
+// attack runs testnet/stranger on a machine: `mallory attacks ana with hellos 8982 10000` is an attack, a port, a count;
+// `as member` behind it gives the adversary what the machine's own node keeps, which does not run any more.
 func (w *World) attack(ctx context.Context, step scenario.Step) ([]string, error) {
 	from, victim := w.Lab.Node(step.Names[0]), w.Lab.Node(step.Others[0])
 	words := strings.Fields(step.Rest)
-	if from == nil || victim == nil || len(words) != 3 {
-		return nil, fmt.Errorf("want NAME attacks NAME with ATTACK PORT COUNT")
+	member := strings.HasSuffix(step.Rest, " as member")
+	if from == nil || victim == nil || len(words) != 3 && !(member && len(words) == 5) {
+		return nil, fmt.Errorf("want NAME attacks NAME with ATTACK PORT COUNT [as member]")
+	}
+	args := []string{words[0], fmt.Sprintf("%s:%s", victim.Address(), words[1]), words[2]}
+	if member {
+		args = append(args, from.Dir())
 	}
 	ctx, cancel := context.WithTimeout(ctx, attackLimit)
 	defer cancel()
-	at := fmt.Sprintf("%s:%s", victim.Address(), words[1])
 	begun := time.Now()
-	out, err := from.Output(exec.CommandContext(ctx, w.Stranger, words[0], at, words[2]))
+	out, err := from.Output(exec.CommandContext(ctx, w.Stranger, args...))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}

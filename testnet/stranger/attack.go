@@ -44,6 +44,7 @@ var attacks = map[string]func(*stranger, context.Context) error{
 	"charters":    (*stranger).charter,
 	"packets":     (*stranger).packet,
 	"streams":     (*stranger).stream,
+	"obituaries":  (*stranger).obituary,
 }
 
 // stranger is the adversary.
@@ -53,6 +54,7 @@ type stranger struct {
 	self     *peer.Identity
 	root     *trust.Root // of a mesh of its own
 	identity *libp2ptls.Identity
+	insider  *insider // nil: it is none
 
 	sent, admitted atomic.Int64
 

@@ -1,6 +1,6 @@
 // Command stranger is an adversary without a certificate: somebody on the same network who means no good.
 //
-//	stranger ATTACK HOST:PORT COUNT
+//	stranger ATTACK HOST:PORT COUNT [DIR]
 //
 // Attacks:
 //
@@ -13,6 +13,7 @@
 //	charters     claims to know a newer charter of the mesh, which makes its own root the mesh's
 //	packets      sends datagrams of random bytes and sizes, up to the largest there are
 //	streams      announces gigabytes on gossip's stream and sends what is taken
+//	obituaries   a member, whose directory is DIR, tells in gossip that others died, as if others said so
 //
 // It uses as many addresses of its own as COUNT allows when it may add them (root, in a lab), so that limits
 // of connections an address do not protect the victim. It holds at most 256 connections at once, and ends by

@@ -28,8 +28,8 @@ func main() {
 
 // run parses the command line, attacks and says what happened.
 func run(ctx context.Context, args []string) (string, error) {
-	if len(args) != 3 {
-		return "", fmt.Errorf("want ATTACK HOST:PORT COUNT, not %q", args)
+	if len(args) != 3 && len(args) != 4 {
+		return "", fmt.Errorf("want ATTACK HOST:PORT COUNT [DIR], not %q", args)
 	}
 	victim, err := netip.ParseAddrPort(args[1])
 	if err != nil {
@@ -46,6 +46,11 @@ func run(ctx context.Context, args []string) (string, error) {
 	s, err := newStranger(victim, count)
 	if err != nil {
 		return "", err
+	}
+	if len(args) == 4 {
+		if s.insider, err = newInsider(args[3], victim); err != nil {
+			return "", err
+		}
 	}
 	s.flood(ctx, count, attack)
 	return fmt.Sprintf("%s: %d sent, %d let in, heard %s", args[0], s.sent.Load(), s.admitted.Load(), s.answers()), nil

@@ -95,10 +95,11 @@ func TestAttacks(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                        "want ATTACK",
-		"noise nowhere 3":         "ip:port",
-		"noise 127.0.0.1:1 0":     "count",
-		"kindness 127.0.0.1:1 10": "there is no attack",
+		"":                                  "want ATTACK",
+		"noise nowhere 3":                   "ip:port",
+		"obituaries 127.0.0.1:1 1 /nowhere": "/nowhere",
+		"noise 127.0.0.1:1 0":               "count",
+		"kindness 127.0.0.1:1 10":           "there is no attack",
 	} {
 		if _, err := run(t.Context(), strings.Fields(line)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", line, err, want)
