@@ -14,13 +14,13 @@ func look(ctx context.Context, n *lab.Node) (view, error) {
 		return nil, err
 	}
 	defer client.Close()
-	answer, err := client.Mesh.Members(ctx, &controlv1.MembersRequest{})
+	answer, err := client.Peers.Peers(ctx, &controlv1.PeersRequest{})
 	if err != nil {
 		return nil, err
 	}
 	seen := view{}
-	for _, m := range answer.Members[1:] {
-		seen[m.Name] = "alive"
+	for _, p := range answer.Peers {
+		seen[p.Name] = p.State
 	}
 	return seen, nil
 }
