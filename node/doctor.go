@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/buildmesh/buildmesh/exec/cgroup"
 	"github.com/buildmesh/buildmesh/exec/fingerprint"
@@ -43,6 +44,9 @@ func (n *Node) doctor(ctx context.Context) []*controlv1.Check {
 		host.Fingerprint = func(context.Context) []doctor.Finding {
 			return []doctor.Finding{{Fact: n.machine.fingerprint.String()[:16] + ", " + madeOf(n.machine.fingerprint)}}
 		}
+	}
+	if n.mesh != nil && n.mesh.presence != nil {
+		host.Company = n.mesh.company(n.config.Mesh.Networks, time.Now())
 	}
 	return checks(doctor.Run(ctx, host.Checks()))
 }

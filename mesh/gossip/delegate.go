@@ -150,7 +150,7 @@ const maxNewer = 16
 
 // report is what happened lately, for Status.
 type report struct {
-	refused, conflict, join, own Event
+	refused, conflict, join, own, tcpOnly Event
 }
 
 // note keeps the last error of a kind.
@@ -168,17 +168,45 @@ func (g *Gossip) note(kind string, err error) {
 		g.report.conflict = n
 	case "join":
 		g.report.join = n
+	case "tcp only":
+		g.report.tcpOnly = n
 	default:
 		g.report.own = n
 	}
 }
 
-// muffle turns memberlist's log lines into debug lines of ours.
-type muffle struct{ log *slog.Logger }
+// muffle turns memberlist's log lines into debug lines of ours, and hears in them what memberlist says nowhere else.
+type muffle struct {
+	log     *slog.Logger
+	tcpOnly func(name string) // of the node that answered over TCP alone
+}
 
-func newMuffle(to *slog.Logger) *log.Logger { return log.New(muffle{to}, "", 0) }
+func newMuffle(to *slog.Logger, tcpOnly func(string)) *log.Logger {
+	return log.New(muffle{to, tcpOnly}, "", 0)
+}
 
 func (m muffle) Write(line []byte) (int, error) {
-	m.log.Debug("gossip", "text", strings.TrimRight(string(line), "\n"))
+	text := strings.TrimRight(string(line), "\n")
+	if name, found := overTCP(text); found {
+		m.tcpOnly(name)
+	}
+	m.log.Debug("gossip", "text", text)
 	return len(line), nil
+}
+
+// overTCP reads the name from the line memberlist writes when a probe failed by UDP and went well by TCP.
+func overTCP(line string) (name string, found bool) {
+	_, rest, found := strings.Cut(line, "Was able to connect to ")
+	if !found {
+		return "", false
+	}
+	name, _, found = strings.Cut(rest, " over TCP but UDP probes failed")
+	return name, found
+}
+
+// onlyTCP notes whom packets do not reach.
+func (g *Gossip) onlyTCP(name string) {
+	if id, _, err := parseName(name); err == nil {
+		g.note("tcp only", fmt.Errorf("%s answers over TCP only", id.Short()))
+	}
 }

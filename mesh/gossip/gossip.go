@@ -122,7 +122,7 @@ func (g *Gossip) settings(d *delegate, transport memberlist.Transport) *memberli
 	c.EnableCompression = false // cards are signatures and keys: nothing to win, and every packet pays
 	c.HandoffQueueDepth = 4 * 1024
 	c.Delegate, c.Events, c.Alive, c.Merge, c.Conflict = d, d, d, d, d
-	c.Logger = newMuffle(g.o.Log)
+	c.Logger = newMuffle(g.o.Log, g.onlyTCP)
 	return c
 }
 

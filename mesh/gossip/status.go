@@ -18,6 +18,7 @@ type Status struct {
 	Conflict Event // the last time one start was said to be at two addresses
 	Join     Event // the last attempt to reach an address that failed
 	Own      Event // the last trouble with this node's own card or listener
+	TCPOnly  Event // the last member that answered over TCP after UDP failed
 }
 
 // Event is the last of its kind; without Err there was none.
@@ -30,7 +31,8 @@ type Event struct {
 func (g *Gossip) Status() Status {
 	g.mu.Lock()
 	s := Status{Address: g.at, Alive: len(g.cards), Epoch: g.ring.use, Keys: len(g.ring.keys),
-		Refused: g.report.refused, Conflict: g.report.conflict, Join: g.report.join, Own: g.report.own}
+		Refused: g.report.refused, Conflict: g.report.conflict, Join: g.report.join, Own: g.report.own,
+		TCPOnly: g.report.tcpOnly}
 	list, gate := g.list, g.gate
 	g.mu.Unlock()
 	if list == nil {

@@ -1,6 +1,8 @@
 package presence
 
 import (
+	"time"
+
 	"github.com/buildmesh/buildmesh/mesh/discover"
 	"github.com/buildmesh/buildmesh/mesh/gossip"
 )
@@ -28,3 +30,6 @@ func (p *Presence) State() State {
 	}
 	return s
 }
+
+// Started is when this Presence was opened.
+func (p *Presence) Started() time.Time { return p.started }

@@ -21,6 +21,8 @@ type Host struct {
 	Sandbox func(ctx context.Context) []Finding
 	// Fingerprint computes the host fingerprint and tells how it is made up. Nil: not checked.
 	Fingerprint func(ctx context.Context) []Finding
+	// Company is the mesh as the running node knows it. Nil: no node runs, or it stands alone.
+	Company *Company
 }
 
 // Checks lists the checks of h, roots first.
@@ -33,8 +35,12 @@ func (h Host) Checks() []Check {
 		one("free disk", []string{"cache directory"}, func() Finding { return h.disk() }),
 		one("remote execution port", nil, func() Finding { return h.port("listen.grpc", "--listen", h.Config.Listen.GRPC) }),
 		one("web port", nil, func() Finding { return h.port("listen.web", "--web", h.Config.Listen.Web) }),
+		one("mesh ports", nil, h.meshPorts),
 		one("clock", []string{"cache directory"}, func() Finding { return clock(dir.Cache, time.Now) }),
 		one("open files", nil, openFiles),
+	}
+	if h.Company != nil {
+		checks = append(checks, h.Company.checks()...)
 	}
 	if !h.Config.Exec.Enabled {
 		return checks
@@ -139,6 +145,28 @@ func (h Host) port(key, flag, address string) Finding {
 	}
 	listener.Close()
 	return openness(key, flag, host, address+" is free")
+}
+
+// meshPorts judges whether members can be listened for. A port of the defaults that is taken is replaced by any other.
+func (h Host) meshPorts() Finding {
+	if !h.Config.Mesh.Enabled {
+		return ok("off: mesh.enabled = false")
+	}
+	if h.Company != nil {
+		return ok("%v and, for gossip, %v are this node's", h.Company.Members, h.Company.Address)
+	}
+	for _, port := range []struct{ key, address string }{{"listen.mesh", h.Config.Listen.Mesh}, {"listen.gossip", h.Config.Listen.Gossip}} {
+		listener, err := net.Listen("tcp", port.address)
+		if err == nil {
+			listener.Close()
+			continue
+		}
+		if h.Config.Origin(port.key).Kind == config.Default {
+			return ok("%s is taken; the node will choose another", port.address)
+		}
+		return failed(fmt.Sprintf("choose another with --set %s=IP:PORT", port.key), "%s: %v", port.key, err)
+	}
+	return ok("%s and, for gossip, %s are free", h.Config.Listen.Mesh, h.Config.Listen.Gossip)
 }
 
 // openness refuses an endpoint without a password that others can reach, as the node itself does.

@@ -74,6 +74,9 @@ func TestOffice(t *testing.T) {
 	office(t, 50, func(t *testing.T, o *Office) {
 		within(t, 10*time.Second, "50 nodes know each other", all(o.Nodes))
 		time.Sleep(30 * time.Second)
+		if only := o.Nodes[7].Gossip.Status().TCPOnly.Err; only != nil {
+			t.Errorf("UDP passes, but %v", only)
+		}
 		victim := o.Nodes[7]
 		if err := victim.Kill(); err != nil {
 			t.Fatal(err)
@@ -242,6 +245,11 @@ func TestNoPackets(t *testing.T) {
 		}
 		if missed > 0 {
 			t.Errorf("somebody was missed in %d of 300 s", missed)
+		}
+		for _, n := range o.Nodes {
+			if n.Gossip.Status().TCPOnly.Err == nil {
+				t.Errorf("%s does not know that UDP is filtered", n.Name)
+			}
 		}
 	})
 }
