@@ -1,4 +1,4 @@
-# buildmesh. Two commands do everything: make up, make test.
+# buildmesh. Three commands do everything: make up, make demo, make test.
 SHELL      := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -11,7 +11,7 @@ GO         := go
 PROTOC_GEN_GO      := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
 
-.PHONY: help up build shim test clients bench proto clean
+.PHONY: help up build shim test demo clients bench proto clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ build: shim ## build bin/buildmesh
 
 test: shim clients ## install the clients the tests need, then run every check and test
 	@.ci/steps format vet staticcheck cross race lab clients
+
+demo: build ## see a mesh of five nodes on this machine lose one and get it back
+	@bin/buildmesh testnet demo
 
 clients: ## install the real clients the tests drive
 	@for each in testnet/lab/install testnet/clients/install; do \

@@ -16,7 +16,8 @@ import (
 
 // testnetVerb is `buildmesh testnet`.
 type testnetVerb struct {
-	Up testnetUpVerb `cmd:"" help:"Run a mesh of several nodes on this machine until interrupted."`
+	Up   testnetUpVerb   `cmd:"" help:"Run a mesh of several nodes on this machine until interrupted."`
+	Demo testnetDemoVerb `cmd:"" help:"Show a mesh: nodes find each other, one is killed, seen dead, and comes back."`
 }
 
 // testnetSize is what both verbs of testnet take.
@@ -42,7 +43,7 @@ func (u *testnetUpVerb) Run(v *verbContext) error {
 			return err
 		}
 		first := t.nodes[0]
-		fmt.Fprintf(v.out, "\nlook:   buildmesh --config %s members\nbuild:  bazel build --remote_executor=grpc://%s //...\nlog:    %s\nend:    Ctrl-C\n",
+		fmt.Fprintf(v.out, "\nlook:   buildmesh --config %s peers\nbuild:  bazel build --remote_executor=grpc://%s //...\nlog:    %s\nend:    Ctrl-C\n",
 			first.file, first.grpc, first.log)
 		return t.watch(ctx)
 	})
@@ -102,10 +103,10 @@ func (t *testnet) begin(ctx context.Context, count int) error {
 	if err := t.join(ctx); err != nil {
 		return err
 	}
-	if err := t.together(ctx); err != nil {
+	if _, err := t.agree(ctx, t.nodes, "alive"); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.v.out, "a mesh of %d after %.1f s\n", count, time.Since(begun).Seconds())
+	fmt.Fprintf(t.v.out, "a mesh of %d after %.1f s: all see each other\n", count, time.Since(begun).Seconds())
 	return nil
 }
 
@@ -140,23 +141,30 @@ func codeOf(said string) (string, error) {
 	return "", fmt.Errorf("invite printed no code: %s", said)
 }
 
-// testnetMeet is what members may take to see each other.
+// testnetMeet is what members may take to come to see each other.
 const testnetMeet = time.Minute
 
-// together waits until the first node, which admitted all others, is connected to them.
-func (t *testnet) together(ctx context.Context) error {
-	return t.until(ctx, testnetMeet, func() error {
-		seen, err := t.nodes[0].sees(ctx)
-		if err != nil {
-			return err
-		}
-		for _, n := range t.nodes[1:] {
-			if !seen[n.name] {
-				return fmt.Errorf("%s is not connected to %s", t.nodes[0].name, n.name)
+// agree waits until all nodes that run see every one of those in a state, and says how long that took.
+func (t *testnet) agree(ctx context.Context, about []*testnetNode, state string) (time.Duration, error) {
+	begun := time.Now()
+	err := t.until(ctx, testnetMeet, func() error {
+		for _, n := range t.nodes {
+			if n.process == nil {
+				continue
+			}
+			seen, err := n.sees(ctx)
+			if err != nil {
+				return fmt.Errorf("node %s: %w", n.name, err)
+			}
+			for _, other := range about {
+				if got := seen[other.name]; other != n && got != state {
+					return fmt.Errorf("%s sees %s %s", n.name, other.name, dash(got))
+				}
 			}
 		}
 		return nil
 	})
+	return time.Since(begun), err
 }
 
 // until asks again and again until check holds.

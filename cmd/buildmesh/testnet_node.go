@@ -143,20 +143,20 @@ func (n *testnetNode) verb(ctx context.Context, args ...string) (string, error) 
 	return out.String(), nil
 }
 
-// sees tells of every other member this node knows whether it is connected to it.
-func (n *testnetNode) sees(ctx context.Context) (map[string]bool, error) {
+// sees tells how this node sees every other member it knows: states by name.
+func (n *testnetNode) sees(ctx context.Context) (map[string]string, error) {
 	client, err := control.Dial(ctx, filepath.Join(n.base, "state", "run", control.File))
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	answer, err := client.Mesh.Members(ctx, &controlv1.MembersRequest{})
+	answer, err := client.Peers.Peers(ctx, &controlv1.PeersRequest{})
 	if err != nil {
 		return nil, plain(err)
 	}
-	seen := make(map[string]bool)
-	for _, m := range answer.Members {
-		seen[m.Name] = m.Connected
+	seen := make(map[string]string)
+	for _, p := range answer.Peers {
+		seen[p.Name] = p.State
 	}
 	return seen, nil
 }

@@ -41,7 +41,7 @@ func TestTestnet(t *testing.T) {
 		t.Fatalf("it does not say %s but\n%s%s", want, out.String(), errOut.String())
 		return nil
 	}
-	look := says(`(?s)\na mesh of 3 after .*\nn3 +grpc://127\.0\.0\.1:\d+ .*\nlook: +buildmesh (--config \S+) members\n.*\nend: +Ctrl-C\n`)
+	look := says(`(?s)\na mesh of 3 after .*\nn3 +grpc://127\.0\.0\.1:\d+ .*\nlook: +buildmesh (--config \S+) peers\n.*\nend: +Ctrl-C\n`)
 	var pids []int
 	for _, name := range []string{"n1", "n2", "n3"} {
 		file := strings.Replace(look[1], "n1.toml", name+".toml", 1)
@@ -53,8 +53,8 @@ func TestTestnet(t *testing.T) {
 		number, _ := strconv.Atoi(pid[1])
 		pids = append(pids, number)
 	}
-	if got := typed(t, append(strings.Fields(look[1]), "members")...); strings.Count(got.out, " yes ") != 2 {
-		t.Errorf("members: %+v", got)
+	if got := typed(t, append(strings.Fields(look[1]), "peers")...); strings.Count(got.out, " alive ") != 2 {
+		t.Errorf("peers: %+v", got)
 	}
 	if err := syscall.Kill(pids[1], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -72,6 +72,17 @@ func TestTestnet(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("directories are left: %v, %v", left, err)
+	}
+}
+
+// TestTestnetDemo shows what it says it does.
+func TestTestnetDemo(t *testing.T) {
+	var out, errOut lockedBuffer
+	status := run([]string{"testnet", "demo", "-n", "3", "--dir", t.TempDir()},
+		verbContext{ctx: t.Context(), out: &out, errOut: &errOut, environ: append(os.Environ(), asProgram)})
+	form := regexp.MustCompile(`(?s)n2 +alive .*\$ kill -9 \d+ +# node n2\nall others know after .*n2 +dead .*all see each other again\n.*n2 +alive `)
+	if said := out.String(); status != statusDone || !form.MatchString(said) {
+		t.Errorf("it ended with %d and says\n%s%s", status, said, errOut.String())
 	}
 }
 
