@@ -80,17 +80,20 @@ func writeFile(path string, from io.Reader) error {
 	return err
 }
 
-// writeFolder makes a new directory.
+// writeFolder makes a new directory; when it cannot be completed, there is none.
 func writeFolder(ctx context.Context, path string, tar io.Reader) error {
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(path)
-	if err != nil {
-		return err
+	if err == nil {
+		err = archive.Unpack(ctx, tar, root)
+		_ = root.Close()
 	}
-	defer root.Close()
-	return archive.Unpack(ctx, tar, root)
+	if err != nil {
+		_ = os.RemoveAll(path)
+	}
+	return err
 }
 
 // exported reads the stream of an export.

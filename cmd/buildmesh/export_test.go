@@ -3,11 +3,17 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // TestExportImport brings a directory into a node and gets it back in every form, and each form in again: it is always
@@ -74,5 +80,29 @@ func TestExportImport(t *testing.T) {
 	}
 	if said := ana.ran(t, "import "+source, statusFailed); !strings.Contains(said, "out") {
 		t.Errorf("a link that leaves the directory: %s", said)
+	}
+}
+
+// A stream that breaks off leaves nothing that looks like an export, and nothing in the way of the next one.
+func TestBrokenExportLeavesNothing(t *testing.T) {
+	var begun bytes.Buffer
+	w := tar.NewWriter(&begun)
+	if err := w.WriteHeader(&tar.Header{Name: "file", Typeflag: tar.TypeReg, Mode: 0o644, Size: 1 << 10}); err != nil {
+		t.Fatal(err)
+	}
+	broken := func() io.Reader {
+		return io.MultiReader(bytes.NewReader(begun.Bytes()), iotest.ErrReader(io.ErrUnexpectedEOF))
+	}
+	for name, write := range map[string]func(string) error{
+		"folder": func(path string) error { return writeFolder(t.Context(), path, broken()) },
+		"tar":    func(path string) error { return writeFile(path, broken()) },
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := write(path); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: a part of it was left: %v", name, err)
+		}
 	}
 }
