@@ -2,7 +2,7 @@
 // simulated network, in virtual time.
 //
 // Nouns: Network (addresses, loss, delay, partitions, by a seed), Office (gossiping nodes on a Network),
-// Node (one of them).
+// Node (one of them), Forger (somebody with gossip's key and no certificate, who writes packets by hand).
 //
 // Run it within testing/synctest: then eight hours pass in a moment, and a scenario says "within 10 s" and
 // means it, on any machine. The seed decides which packets are lost and how late the others come; the order
