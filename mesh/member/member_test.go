@@ -111,6 +111,11 @@ func TestAdmission(t *testing.T) {
 	if err := errors.Join(ana.Admits(bob.ID()), bob.Admits(ana.ID())); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}
+	bob.Watch(func(c Change) { // gossip goes on meanwhile
+		if !c.Moved {
+			_ = bob.Learn(ana.Certificate())
+		}
+	})
 	if err := bob.Leave(); err != nil {
 		t.Fatal(err)
 	}

@@ -249,6 +249,11 @@ func (s *Seat) Found(name, rootFile string) (*trust.Charter, error) {
 	if err := s.Alone(); err != nil {
 		return nil, err
 	}
+	return s.found(name, rootFile)
+}
+
+// found is Found whoever is in the mesh.
+func (s *Seat) found(name, rootFile string) (*trust.Charter, error) {
 	root, err := trust.NewRoot()
 	if err != nil {
 		return nil, err
@@ -351,6 +356,7 @@ func (s *Seat) Leave() error {
 	epoch := s.charter.Epoch
 	s.mu.Unlock()
 	s.tell(Change{Out: out, Epoch: epoch})
-	_, err := s.Found(trust.Clean(s.options.Name, trust.MaxName), "")
+	// Not Found: gossip may have brought a certificate back meanwhile. The move drops it.
+	_, err := s.found(trust.Clean(s.options.Name, trust.MaxName), "")
 	return err
 }
