@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/node/archive"
 )
 
 // busyboxImage is an image with a shell and nothing else, in two layers: the second removes a file of the first.
@@ -224,6 +225,27 @@ func TestImageRefused(t *testing.T) {
 	n = executing(t, t.TempDir(), "exec.images=false")
 	if err := refused("docker://ubuntu" + pin); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("images switched off: %v", err)
+	}
+	n.stop()
+}
+
+// TestExportedImage runs an action in what `buildmesh export --oci` makes of a tree.
+func TestExportedImage(t *testing.T) {
+	noLeaks(t)
+	flat := mutate.Extract(busyboxImage(t))
+	defer flat.Close()
+	onDisk := t.TempDir()
+	pin, err := archive.Layout(t.Context(), flat, onDisk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := executing(t, t.TempDir(), "asset.download=false")
+	r := n.executed(t, n.inImage(t, "container-image", "oci:"+onDisk+"@"+pin, "exec >out/log; ls /image"))
+	if r.Status.GetCode() != 0 || r.Result.GetExitCode() != 0 || len(r.Result.OutputFiles) != 1 {
+		t.Fatalf("%v", r)
+	}
+	if got := n.content(t, r.Result.OutputFiles[0].Digest); got != "says\n" {
+		t.Errorf("the action saw %q", got)
 	}
 	n.stop()
 }

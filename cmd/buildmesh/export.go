@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/buildmesh/buildmesh/node/archive"
@@ -49,7 +50,11 @@ func (e *exportVerb) write(ctx context.Context, v *verbContext, root string, tar
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(v.out, "%s is image oci:%s@%s\n", root, e.To, image)
+		path, err := filepath.Abs(e.To) // container-image takes no other
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(v.out, "%s is image oci:%s@%s\n", root, path, image)
 		return err
 	case strings.HasSuffix(e.To, ".tar"):
 		if err := writeFile(e.To, tar); err != nil {

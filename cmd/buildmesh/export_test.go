@@ -62,6 +62,10 @@ func TestExportImport(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "folder", "bin", "tool")); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the folder's program: %v, %v", info, err)
 	}
+	t.Chdir(dir)
+	if said := ana.ran(t, "export --oci "+want+" relative", statusDone); !strings.Contains(said, "oci:"+filepath.Join(dir, "relative")+"@sha256:") {
+		t.Errorf("the image's name is none that container-image takes: %s", said)
+	}
 	for line, words := range map[string]string{
 		"export //never:built " + filepath.Join(dir, "x"): "build it with Bazel",
 		"export a/b/c " + filepath.Join(dir, "x"):         "build it again with BuildStream",
