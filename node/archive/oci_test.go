@@ -5,10 +5,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/cas/casfake"
+	"github.com/buildmesh/buildmesh/dht/digest"
 )
 
 // A tar becomes an OCI layout, the same one each time, and the layout becomes the same tree again.
@@ -79,5 +84,33 @@ func TestBadLayouts(t *testing.T) {
 	}
 	if err := Flatten(t.Context(), &bytes.Buffer{}, t.TempDir()); err == nil {
 		t.Error("an empty directory is a layout")
+	}
+}
+
+// A layer that is small until it is unpacked ends at the limits of whoever reads it, and so does what writes it.
+func TestLayoutBomb(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Layout(t.Context(), bytes.NewReader(tarOf(t, item{name: "f", content: strings.Repeat("x", 8<<20)})), dir); err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	flattened := make(chan error, 1)
+	go func() {
+		err := Flatten(t.Context(), w, dir)
+		w.CloseWithError(err)
+		flattened <- err
+	}()
+	store := casfake.New(cas.Options{})
+	_, err := Read(t.Context(), r, store, ReadOptions{Function: digest.SHA256, Dir: t.TempDir(), Limits: Limits{MaxBytes: 1 << 20}})
+	var refused *RefusedError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "more than 1048576 bytes") {
+		t.Errorf("a bomb: %v", err)
+	}
+	r.CloseWithError(err)
+	if err := <-flattened; err == nil {
+		t.Error("it was written to the end")
+	}
+	if n := store.Stat().Blobs; n != 0 {
+		t.Errorf("%d blobs of it were stored", n)
 	}
 }
