@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/buildmesh/buildmesh/mesh/discover"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/mesh/roster"
 	"github.com/buildmesh/buildmesh/node/doctor"
@@ -14,7 +15,7 @@ import (
 func (m *meshed) company(networks []netip.Prefix, now time.Time) *doctor.Company {
 	state := m.presence.State()
 	c := &doctor.Company{
-		Mesh: m.seat.Charter().Name, Name: m.seat.Certificate().Name, Address: state.Gossip.Address, Members: m.transport.Listening(),
+		Mesh: m.seat.Charter().Name, Name: m.seat.Certificate().Name, Expires: m.seat.Certificate().Expires, Address: state.Gossip.Address, Members: m.transport.Listening(),
 		Networks: networks, Strain: state.Gossip.Strain, DialBack: m.dialedBack,
 		Beacons: doctor.Beacons{On: state.Discovers || state.Deaf != nil, Fault: state.Deaf,
 			Echo: state.Hearing.Echo, Others: state.Hearing.Others, Since: m.presence.Started()},
@@ -28,12 +29,17 @@ func (m *meshed) company(networks []netip.Prefix, now time.Time) *doctor.Company
 	for _, s := range state.Strangers {
 		c.Strangers = append(c.Strangers, s.Mesh)
 	}
+	heard := make(map[peer.ID]bool)
+	for _, f := range state.Finds {
+		heard[f.Peer] = true
+	}
 	for _, one := range m.presence.Roster.Now().Members {
 		if one.State == roster.Left {
 			continue
 		}
 		p := doctor.Peer{ID: one.ID.String(), Name: one.Name, Alive: one.State == roster.Alive,
-			Suspect: one.State == roster.Suspect, Reason: one.Reason}
+			Suspect: one.State == roster.Suspect, Heard: heard[one.ID], Reason: one.Reason}
+		_, p.Near = discover.Link(one.Gossip.Addr())
 		if heard, found := m.presence.Book.Get(one.ID); found {
 			p.Skew = heard.Skew
 		}

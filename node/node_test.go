@@ -329,7 +329,7 @@ func TestDoctor(t *testing.T) {
 	n := start(t, c)
 	beside := names(n.doctor(t.Context()))
 	n.stop()
-	company := slices.Index(beside, "mesh address")
+	company := slices.Index(beside, "mesh membership")
 	if company < 0 || !slices.Contains(beside, "connections from members") {
 		t.Fatalf("beside a node %v", beside)
 	}

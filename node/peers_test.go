@@ -69,7 +69,7 @@ func TestPeers(t *testing.T) {
 	if s := cai.Snapshot().Mesh; s.Name != "ana" || s.Alive != 2 || len(s.Problems) != 0 {
 		t.Errorf("status: %v", s)
 	}
-	examined(t, ana, "2 alive, 0 suspect, 0 gone", "2 of 2 connect to this node", "no two are the same")
+	examined(t, ana, "in mesh ana until", "2 alive, 0 suspect, 0 gone", "2 of 2 connect to this node", "no two are the same")
 
 	old, _ := ana.mesh.presence.Roster.Now().Get(ben.identity.ID())
 	ben.stop()

@@ -175,6 +175,16 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestLink(t *testing.T) {
+	if name, found := Link(netip.MustParseAddr("127.0.0.9")); !found || name == "" {
+		t.Error("loopback is no neighbourhood")
+	}
+	nobody := netip.MustParseAddr("240.0.0.1") // reserved (RFC 1112)
+	if name, found := Link(nobody); found {
+		t.Errorf("%v is on %s", nobody, name)
+	}
+}
+
 func FuzzBeacon(f *testing.F) {
 	f.Add(beacon{Self: ana, ask: true}.encode())
 	f.Add([]byte("bms\x01"))

@@ -63,6 +63,26 @@ func reachable(networks []netip.Prefix) ([]netip.Addr, []net.Interface) {
 	return out, interfaces
 }
 
+// Link is the interface whose network an address lies in, as this machine's own or a neighbour's; false: none.
+func Link(a netip.Addr) (name string, found bool) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return "", false
+	}
+	for _, i := range all {
+		nets, err := i.Addrs()
+		if err != nil || i.Flags&net.FlagUp == 0 {
+			continue
+		}
+		for _, n := range nets {
+			if ip, ok := n.(*net.IPNet); ok && ip.Contains(a.AsSlice()) {
+				return i.Name, true
+			}
+		}
+	}
+	return "", false
+}
+
 // Toward is the address this machine has when it speaks to another one, by its routes. No packet is sent.
 func Toward(to netip.Addr) (netip.Addr, bool) {
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 9)))

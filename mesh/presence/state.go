@@ -13,7 +13,8 @@ type State struct {
 	Discovers bool // beacons are told and heard
 	Deaf      error
 	Hearing   discover.Hearing
-	Strangers []discover.Stranger // other meshes on the same network
+	Finds     []discover.Find     // nodes of this mesh that were heard on the same network
+	Strangers []discover.Stranger // other meshes there
 }
 
 // State tells how this node gets on with the others.
@@ -26,7 +27,7 @@ func (p *Presence) State() State {
 		s.Gossip = g.Status()
 	}
 	if d != nil {
-		s.Discovers, s.Hearing, s.Strangers = true, d.Hearing(), d.Strangers()
+		s.Discovers, s.Hearing, s.Finds, s.Strangers = true, d.Hearing(), d.Finds(), d.Strangers()
 	}
 	return s
 }

@@ -15,13 +15,16 @@ const (
 	maxSkew   = 30 * time.Second // beyond it certificates and leases go wrong first for those who are behind
 	echoFor   = 3 * time.Minute  // a beacon goes out every half minute
 	dialTime  = 5 * time.Second
-	dialOnce  = 8 // peers asked to dial back at the same time
-	maxStrain = 3 // of gossip's own measure, 0 to 7
+	dialOnce  = 8                  // peers asked to dial back at the same time
+	maxStrain = 3                  // of gossip's own measure, 0 to 7
+	renewSoon = 5 * 24 * time.Hour // certificates are renewed when ten days are left
+	startTime = 10 * time.Second   // what a node takes to find the others
 )
 
 // Company is what a node knows of its mesh, and what can be asked of its peers.
 type Company struct {
 	Mesh, Name string         // of the mesh; of this node
+	Expires    time.Time      // of this node's certificate
 	Address    netip.AddrPort // told to others for gossip; zero: this machine has none they could reach
 	Members    netip.AddrPort // where members connect
 	Networks   []netip.Prefix // whose interfaces may be used; none: all
@@ -39,6 +42,8 @@ type Peer struct {
 	ID, Name string
 	Alive    bool // counts on being asked
 	Suspect  bool // gossip has it, and it does not answer this node
+	Near     bool // its address is on a network of this machine
+	Heard    bool // its own beacons are heard
 	Reason   string
 	Skew     time.Duration // its clock minus this node's; 0 when not known
 }
@@ -62,17 +67,31 @@ type Dialed struct {
 // checks lists the questions, roots first: without an address there is nothing to ask of others, and
 // when nobody at all is in sight, the cause is one and not one for each of them.
 func (c *Company) checks() []Check {
-	const address, company = "mesh address", "members in sight"
+	const membership, address, company = "mesh membership", "mesh address", "members in sight"
 	return []Check{
+		one(membership, nil, func() Finding { return c.membership(time.Now()) }),
 		one(address, nil, c.address),
 		one("multicast", []string{address}, func() Finding { return c.multicast(time.Now()) }),
 		one("other meshes", []string{address}, c.strangers),
 		one("names of members", nil, c.names),
-		one(company, []string{address}, c.sight),
+		one(company, []string{membership, address}, c.sight),
 		one("gossip over UDP", []string{company}, c.packets),
 		one("clocks of members", []string{company}, c.clocks),
 		{"connections from members", []string{company}, c.dialBack},
 	}
+}
+
+// membership judges this node's own certificate: with one that has ended it is a stranger to everybody.
+func (c *Company) membership(now time.Time) Finding {
+	until := c.Expires.Format(time.DateOnly)
+	switch left := c.Expires.Sub(now); {
+	case left <= 0:
+		return failed("buildmesh invite on a steward's node, then buildmesh leave and buildmesh join CODE here",
+			"this node's certificate for mesh %s ended on %s, so nobody lets it in", c.Mesh, until)
+	case left < renewSoon:
+		return warning("buildmesh members, and start the node of one who is a steward", "this node's certificate ends on %s, and no steward was there to renew it", until)
+	}
+	return ok("in mesh %s until %s", c.Mesh, until)
 }
 
 // address judges the interface that was chosen by route.
@@ -136,9 +155,10 @@ func (c *Company) names() Finding {
 	return ok("no two are the same")
 }
 
-// sight judges whether anybody is there at all.
+// sight judges whether anybody is there at all and, if not, what may stand between. Members that are switched off
+// look like ones that cannot be reached, unless their beacons are heard or others far away answer.
 func (c *Company) sight() Finding {
-	alive, suspect := 0, 0
+	alive, suspect, near, nearAlive, heard := 0, 0, 0, 0, 0
 	for _, p := range c.Peers {
 		switch {
 		case p.Alive:
@@ -146,25 +166,39 @@ func (c *Company) sight() Finding {
 		case p.Suspect:
 			suspect++
 		}
+		if p.Near {
+			near++
+		}
+		if p.Near && p.Alive {
+			nearAlive++
+		}
+		if p.Heard && !p.Alive {
+			heard++
+		}
 	}
 	switch {
 	case len(c.Peers) == 0:
 		return ok("no other members are known")
+	case heard > 0 && nearAlive == 0:
+		return failed(fmt.Sprintf("sudo ufw allow %d/tcp; sudo ufw allow %d; here and there", c.Members.Port(), c.Address.Port()),
+			"beacons of %d members are heard, and none near takes a connection: a firewall", heard)
+	case near > 1 && nearAlive == 0 && alive > 0:
+		return warning("a cable or another wireless network, or have client isolation turned off at the access point",
+			"members elsewhere answer, and none of the %d on this network: the access point may keep its clients apart", near)
 	case alive > 0 || suspect > 0:
 		return ok("%d alive, %d suspect, %d gone", alive, suspect, len(c.Peers)-alive-suspect)
-	case !c.Beacons.Others.IsZero():
-		return failed("sudo ufw allow 8982/tcp, sudo ufw allow 7946 here and there",
-			"beacons of others are heard, but none of the %d members answers: a firewall", len(c.Peers))
+	case time.Since(c.Beacons.Since) < startTime:
+		return ok("just begun")
 	}
-	return failed("put the machines on one network, not a guest's; until then this node works alone",
-		"none of the %d members answers: they are off, or this network keeps its machines apart (client isolation)", len(c.Peers))
+	return warning("buildmesh peers; if they are on, put the machines on one network, not a guest's; until then this node works alone",
+		"none of %d members answers: they are off, or this network keeps its machines apart (client isolation)", len(c.Peers))
 }
 
 // packets judges whether UDP passes.
 func (c *Company) packets() Finding {
 	switch {
 	case c.TCPOnly != nil:
-		return warning("sudo ufw allow 7946/udp here and there; it works over TCP, slower", "UDP is blocked but TCP is well: %v", c.TCPOnly)
+		return warning(fmt.Sprintf("sudo ufw allow %d/udp here and there; it works over TCP, slower", c.Address.Port()), "UDP is blocked but TCP is well: %v", c.TCPOnly)
 	case c.Strain >= maxStrain:
 		return warning("buildmesh status; others may take this node for dead while it is this busy", "this node is late with its own answers")
 	case len(c.Peers) == 0:

@@ -14,7 +14,9 @@ func sound() *Company {
 	now := time.Now()
 	return &Company{
 		Mesh: "haus", Name: "ana", Address: netip.MustParseAddrPort("10.0.0.1:7946"), Members: netip.MustParseAddrPort("0.0.0.0:8982"),
-		Peers:   []Peer{{ID: "b", Name: "ben", Alive: true}, {ID: "e", Name: "eva", Alive: true}, {ID: "t", Name: "tom", Alive: true}},
+		Expires: now.Add(20 * 24 * time.Hour),
+		Peers: []Peer{{ID: "b", Name: "ben", Alive: true, Near: true, Heard: true}, {ID: "e", Name: "eva", Alive: true, Near: true, Heard: true},
+			{ID: "t", Name: "tom", Alive: true}},
 		Beacons: Beacons{On: true, Echo: now, Others: now, Since: now.Add(-time.Hour)},
 		DialBack: func(context.Context, Peer) (Dialed, error) {
 			return Dialed{At: netip.MustParseAddrPort("10.0.0.1:8982"), Reached: true}, nil
@@ -22,23 +24,25 @@ func sound() *Company {
 	}
 }
 
-func gone(c *Company) {
+// gone lets the members near, or all, be there no more.
+func gone(c *Company, all, heard bool) {
 	for i := range c.Peers {
-		c.Peers[i].Alive = false
+		p := &c.Peers[i]
+		p.Alive, p.Heard = p.Alive && !all && !p.Near, p.Heard && heard
 	}
 }
 
 // TestCompany spoils one thing at a time: only what is its consequence is hidden, and only the cause told.
 func TestCompany(t *testing.T) {
-	const all = "mesh address, multicast, other meshes, names of members, members in sight, gossip over UDP, clocks of members, connections from members"
-	const below = "mesh address, multicast, other meshes, names of members, members in sight"
+	const all = "mesh membership, mesh address, multicast, other meshes, names of members, members in sight, gossip over UDP, clocks of members, connections from members"
+	const below = "mesh membership, mesh address, multicast, other meshes, names of members, members in sight"
 	for name, test := range map[string]struct {
 		spoil       func(*Company)
 		want, asked string
 	}{
 		"well":             {func(*Company) {}, "", all},
-		"no address":       {func(c *Company) { c.Address = netip.AddrPort{} }, "no address that others", "mesh address, names of members"},
-		"none allowed":     {func(c *Company) { c.Address, c.Networks = netip.AddrPort{}, []netip.Prefix{{}} }, "mesh.networks", "mesh address, names of members"},
+		"no address":       {func(c *Company) { c.Address = netip.AddrPort{} }, "no address that others", "mesh membership, mesh address, names of members"},
+		"none allowed":     {func(c *Company) { c.Address, c.Networks = netip.AddrPort{}, []netip.Prefix{{}} }, "mesh.networks", "mesh membership, mesh address, names of members"},
 		"loopback":         {func(c *Company) { c.Address = netip.MustParseAddrPort("127.0.0.1:1") }, "", all},
 		"no beacons":       {func(c *Company) { c.Beacons = Beacons{} }, "", all},
 		"beacon fault":     {func(c *Company) { c.Beacons.Fault = errors.New("no route") }, "no route", all},
@@ -49,8 +53,15 @@ func TestCompany(t *testing.T) {
 		"alone by another": {func(c *Company) { c.Strangers, c.Peers = []string{"other"}, nil }, "beside other", all},
 		"alone":            {func(c *Company) { c.Peers = nil }, "", all},
 		"one name twice":   {func(c *Company) { c.Peers[1].Name = "ana" }, "more than one member is called ana", all},
-		"firewall":         {gone, "a firewall", below},
-		"isolation":        {func(c *Company) { gone(c); c.Beacons.Others = time.Time{} }, "client isolation", below},
+		"expired": {func(c *Company) { c.Expires = time.Now() }, "so nobody lets it in",
+			"mesh membership, mesh address, multicast, other meshes, names of members"},
+		"expires soon":     {func(c *Company) { c.Expires = time.Now().Add(time.Hour) }, "no steward was there", all},
+		"firewall":         {func(c *Company) { gone(c, true, true) }, "a firewall", below},
+		"firewall near by": {func(c *Company) { gone(c, false, true) }, "beacons of 2 members are heard", below},
+		"isolation":        {func(c *Company) { gone(c, false, false) }, "none of the 2 on this network", all},
+		"nobody":           {func(c *Company) { gone(c, true, false) }, "they are off, or", all},
+		"nobody yet":       {func(c *Company) { gone(c, true, false); c.Beacons.Since = time.Now() }, "", all},
+		"one is off":       {func(c *Company) { c.Peers[0].Alive, c.Peers[0].Heard = false, false }, "", all},
 		"no UDP":           {func(c *Company) { c.TCPOnly = errors.New("ben") }, "UDP is blocked but TCP is well", all},
 		"strained":         {func(c *Company) { c.Strain = 5 }, "late with its own answers", all},
 		"a clock":          {func(c *Company) { c.Peers[0].Skew = -24 * time.Hour }, "ben by -24h0m0s", all},
