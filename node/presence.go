@@ -30,10 +30,6 @@ func (n *Node) openPresence(context.Context) error {
 		return err
 	}
 	p, err := presence.Open(o)
-	if err != nil && n.config.Origin("listen.gossip").Kind == config.Default && o.Listen.Port() != 0 {
-		o.Listen = netip.AddrPortFrom(o.Listen.Addr(), 0) // as for a second node on this machine
-		p, err = presence.Open(o)
-	}
 	if err != nil {
 		return fmt.Errorf("listen.gossip: %w; choose another with --set listen.gossip=IP:PORT", err)
 	}
@@ -71,7 +67,7 @@ func (n *Node) presenceOptions() (presence.Options, error) {
 	}
 	return presence.Options{
 		Dir: filepath.Join(n.config.Dir.State, "mesh"), Identity: n.identity, Seat: m.seat, Links: m.transport, Caller: transport.Caller,
-		Listen: listen, Learned: m.learn, Contacts: m.book.contacts, Networks: n.config.Mesh.Networks,
+		Listen: listen, AnyPort: n.config.Origin("listen.gossip").Kind == config.Default, Learned: m.learn, Contacts: m.book.contacts, Networks: n.config.Mesh.Networks,
 		Discover: n.config.Mesh.Discover && !listen.Addr().IsLoopback(), Static: static, Log: n.log,
 	}, nil
 }

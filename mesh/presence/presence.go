@@ -47,6 +47,7 @@ type Options struct {
 	Links    Links
 	Caller   func(context.Context) (peer.ID, bool) // who calls a service
 	Listen   netip.AddrPort                        // for gossip, UDP and TCP; port 0: any
+	AnyPort  bool                                  // when that port is taken, another one will do
 	// Learned is told where a member's control connection is taken, as gossip says. It must not wait.
 	Learned  func(peer.ID, []netip.AddrPort)
 	Contacts func() []hello.Contact // members, and where their control connections were taken last
@@ -130,12 +131,10 @@ func Label(root peer.ID) string {
 // begin joins gossip and discovery of the mesh the seat is in. p.changing must be held, or nobody else know p.
 func (p *Presence) begin() error {
 	charter := p.o.Seat.Charter()
-	epoch, key := p.key()
-	g, err := gossip.New(gossip.Options{
-		Identity: p.o.Identity, Admission: admission{p.o.Seat}, Roster: p.Roster, Network: gossip.ListenOn(p.o.Listen),
-		Label: Label(charter.Root), Epoch: epoch, Key: key, Control: p.o.Links.Listening().Port(), Bulk: p.o.Links.Listening().Port(),
-		Address: p.address, Seeds: p.seeds, Newer: p.heardNewer, Woke: p.woke, Log: p.o.Log,
-	})
+	g, err := p.gossipOn(p.o.Listen, charter)
+	if err != nil && p.o.AnyPort && p.o.Listen.Port() != 0 { // as for a second node on this machine
+		g, err = p.gossipOn(netip.AddrPortFrom(p.o.Listen.Addr(), 0), charter)
+	}
 	if err != nil {
 		return err
 	}
@@ -146,6 +145,16 @@ func (p *Presence) begin() error {
 		p.beginDiscovery(charter, g)
 	}
 	return nil
+}
+
+// gossipOn begins to gossip at an address.
+func (p *Presence) gossipOn(listen netip.AddrPort, charter *trust.Charter) (*gossip.Gossip, error) {
+	epoch, key := p.key()
+	return gossip.New(gossip.Options{
+		Identity: p.o.Identity, Admission: admission{p.o.Seat}, Roster: p.Roster, Network: gossip.ListenOn(listen),
+		Label: Label(charter.Root), Epoch: epoch, Key: key, Control: p.o.Links.Listening().Port(), Bulk: p.o.Links.Listening().Port(),
+		Address: p.address, Seeds: p.seeds, Newer: p.heardNewer, Woke: p.woke, Log: p.o.Log,
+	})
 }
 
 // beginDiscovery tells of this node on the local network. A machine where that is impossible is no error: the other ways

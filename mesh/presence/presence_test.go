@@ -2,6 +2,7 @@ package presence
 
 import (
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"sync"
@@ -22,10 +23,11 @@ var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 // node is a whole member on loopback, without discovery.
 type node struct {
 	*Presence
-	links *transport.Transport
-	seat  *member.Seat
-	dir   string
-	stop  func()
+	links   *transport.Transport
+	seat    *member.Seat
+	options Options
+	dir     string
+	stop    func()
 
 	mu    sync.Mutex // guards known
 	known map[peer.ID][]netip.AddrPort
@@ -50,8 +52,8 @@ func (n *node) contacts() []hello.Contact {
 	return out
 }
 
-// start runs a node with what dir keeps; contacts are what it knew before.
-func start(t *testing.T, name, dir string, contacts ...hello.Contact) *node {
+// seated is a node with what dir keeps that is in nobody's company yet.
+func seated(t *testing.T, name, dir string) *node {
 	t.Helper()
 	identity, err := peer.Load(dir)
 	if err != nil {
@@ -65,15 +67,23 @@ func start(t *testing.T, name, dir string, contacts ...hello.Contact) *node {
 	if n.links, err = transport.Open(transport.Options{Identity: identity, Gate: door, Listen: loopback}); err != nil {
 		t.Fatal(err)
 	}
+	hello.Register(n.links.ControlServer(), n.seat, transport.Caller)
+	n.options = Options{
+		Dir: filepath.Join(dir, "mesh"), Identity: identity, Seat: n.seat, Links: n.links, Caller: transport.Caller, Listen: loopback,
+		Learned: n.learned, Contacts: n.contacts, Log: slog.New(slog.DiscardHandler),
+	}
+	return n
+}
+
+// start runs a node with what dir keeps; contacts are what it knew before.
+func start(t *testing.T, name, dir string, contacts ...hello.Contact) *node {
+	t.Helper()
+	n := seated(t, name, dir)
 	for _, c := range contacts {
 		n.learned(c.Peer, c.Addresses)
 	}
-	hello.Register(n.links.ControlServer(), n.seat, transport.Caller)
-	n.Presence, err = Open(Options{
-		Dir: filepath.Join(dir, "mesh"), Identity: identity, Seat: n.seat, Links: n.links, Caller: transport.Caller, Listen: loopback,
-		Learned: n.learned, Contacts: n.contacts, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
+	var err error
+	if n.Presence, err = Open(n.options); err != nil {
 		t.Fatal(err)
 	}
 	n.Board.Set(facts.Facts{Version: name, State: facts.Ready})
@@ -199,4 +209,33 @@ func TestCompany(t *testing.T) {
 		t.Errorf("in a mesh of its own it still has %v", left)
 	}
 	ana.sees(t, ben, roster.Left)
+}
+
+// TestPortTaken: a second node on one machine gossips on another port, if it may.
+func TestPortTaken(t *testing.T) {
+	other, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, may := range []bool{true, false} {
+		n := seated(t, "ana", t.TempDir())
+		n.options.Listen, n.options.AnyPort = netip.MustParseAddrPort(other.LocalAddr().String()), may
+		p, err := Open(n.options)
+		if (err == nil) != may {
+			t.Errorf("any port %v: %v", may, err)
+		}
+		if err == nil {
+			if at := p.State().Gossip.Address; at.Port() == n.options.Listen.Port() || at.Port() == 0 {
+				t.Errorf("gossips at %v", at)
+			}
+			err = p.Close()
+		} else {
+			err = nil
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		n.links.Close()
+	}
 }
