@@ -99,10 +99,16 @@ func TestFinds(t *testing.T) {
 	if s := f.listStrangers(now); len(s) != 1 || s[0].Mesh != "mesh other" || s[0].Peers != 2 {
 		t.Errorf("strangers: %+v", s)
 	}
+	joined := told("own", 3, "10.0.0.3")
+	f.take(joined, now)
+	f.take(told("third", 4, "10.0.0.4"), now)
+	if s := f.listStrangers(now); len(s) != 1 || s[0].Mesh != "mesh third" {
+		t.Errorf("a mesh everybody has left is still seen: %+v", s)
+	}
 	if f.echo.IsZero() || f.others.IsZero() {
 		t.Error("neither the echo nor others were heard")
 	}
-	if late := now.Add(fresh); len(f.list(late)) != 0 || len(f.listStrangers(late)) != 0 {
+	if late := now.Add(fresh + time.Second); len(f.list(late)) != 0 || len(f.listStrangers(late)) != 0 {
 		t.Error("what nobody tells of any more is still listed")
 	}
 }

@@ -55,6 +55,7 @@ func (f *finds) take(found Find, now time.Time) (news bool) {
 		return false
 	}
 	f.others = now
+	f.moved(found)
 	if found.Label != f.label {
 		f.stranger(found, now)
 		return false
@@ -82,6 +83,18 @@ func (f *finds) dropOldest(now time.Time) {
 		}
 	}
 	delete(f.own, oldest)
+}
+
+// moved drops a node from the other meshes it was in, so that one that everybody has left is not listed on.
+func (f *finds) moved(found Find) {
+	for label, mesh := range f.strangers {
+		if label == found.Label {
+			continue
+		}
+		if delete(mesh, found.Peer); len(mesh) == 0 {
+			delete(f.strangers, label)
+		}
+	}
 }
 
 // stranger notes a node of another mesh.
