@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -205,9 +206,12 @@ func (c *content) changed(change member.Change) {
 	}
 	charter := c.node.mesh.seat.Charter()
 	for _, r := range charter.Revoked {
-		gone, err := c.receipts.Revoke(r.Peer, r.Since)
+		said, gone, err := c.receipts.Revoke(r.Peer, r.Since)
+		for _, s := range said { // what was taken on its word is served no more; what others say of it is found again
+			err = errors.Join(err, c.node.results.cache.Delete(actioncache.Key{Action: s.Action, Root: s.Root}))
+		}
 		if err != nil {
-			c.node.log.Error("receipts of a revoked peer are kept", "peer", r.Peer.String(), "err", err)
+			c.node.log.Error("results of a revoked peer are kept", "peer", r.Peer.String(), "err", err)
 		}
 		if len(gone) > 0 {
 			_ = c.company.Load().summary.Forget(context.Background(), gone) // filters and maps: it cannot fail for good

@@ -159,4 +159,7 @@ func TestRevokedResultsAreDropped(t *testing.T) {
 	if err != nil || len(receipts[0]) != 0 {
 		t.Errorf("%d receipts of a revoked peer are kept, %v", len(receipts[0]), err)
 	}
+	if _, err := ana.result(t, action); status.Code(err) != codes.NotFound {
+		t.Errorf("the result a revoked peer made is still served: %v", err)
+	}
 }

@@ -229,9 +229,9 @@ func TestRevoke(t *testing.T) {
 	s.Put(key("new"), sign(t, by[0], "x")) // carries the same date
 	s.Put(key("both"), sign(t, by[0], "x"))
 	s.Put(key("both"), sign(t, by[1], "x"))
-	gone, err := s.Revoke(by[0].ID(), began.Add(time.Minute))
-	if err != nil || len(gone) != 1 || gone[0] != key("new") {
-		t.Fatalf("gone %v, %v", gone, err)
+	said, gone, err := s.Revoke(by[0].ID(), began.Add(time.Minute))
+	if err != nil || len(said) != 2 || len(gone) != 1 || gone[0] != key("new") {
+		t.Fatalf("%d said, gone %v, %v", len(said), gone, err)
 	}
 	all, err := s.Get([]cid.Key{key("old"), key("new"), key("both")})
 	if err != nil || len(all[0]) != 1 || len(all[1]) != 0 || len(all[2]) != 1 || all[2][0].Executor != by[1].ID() {

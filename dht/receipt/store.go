@@ -226,9 +226,9 @@ func (s *Store) Absolve(k cid.Key) error {
 	return errors.Join(a, b)
 }
 
-// Revoke drops the receipts a peer signed that came here at or after a time, and gives the keys that have
-// no receipt any more. Evidence stays.
-func (s *Store) Revoke(id peer.ID, since time.Time) (gone []cid.Key, err error) {
+// Revoke drops the receipts a peer signed that came here at or after a time. It gives what they said, and
+// the keys that have no receipt any more. Evidence stays.
+func (s *Store) Revoke(id peer.ID, since time.Time) (said []Statement, gone []cid.Key, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err = walk(s.receipts, func(k cid.Key) error {
@@ -237,7 +237,11 @@ func (s *Store) Revoke(id peer.ID, since time.Time) (gone []cid.Key, err error) 
 			return err
 		}
 		left := slices.DeleteFunc(slices.Clone(all), func(r kept) bool {
-			return r.receipt.Executor == id && !r.received.Before(since)
+			revoked := r.receipt.Executor == id && !r.received.Before(since)
+			if revoked {
+				said = append(said, r.receipt.Statement)
+			}
+			return revoked
 		})
 		switch {
 		case len(left) == len(all):
@@ -250,9 +254,9 @@ func (s *Store) Revoke(id peer.ID, since time.Time) (gone []cid.Key, err error) 
 		return err
 	})
 	if err != nil {
-		return gone, fmt.Errorf("revoke receipts of %s: %w", id.Short(), err)
+		return said, gone, fmt.Errorf("revoke receipts of %s: %w", id.Short(), err)
 	}
-	return gone, nil
+	return said, gone, nil
 }
 
 // read gives what is stored under a key; what cannot be read any more is left out.
