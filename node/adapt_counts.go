@@ -11,7 +11,6 @@ import (
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/run"
-	"github.com/buildmesh/buildmesh/exec/slot"
 	"github.com/buildmesh/buildmesh/node/web"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
@@ -87,18 +86,18 @@ func outcomeOf(ctx context.Context, outcome *flight.Outcome, err error) web.Outc
 	return web.Succeeded
 }
 
-// countedSlots notes how long actions wait for a slot.
-type countedSlots struct {
-	*slot.Pool
+// countedPlacer notes how long actions wait for a place.
+type countedPlacer struct {
+	flight.Placer
 	counts *counts
 }
 
-// Acquire implements flight.Slots.
-func (s countedSlots) Acquire(ctx context.Context, r slot.Request) (*slot.Slot, error) {
+// Place implements flight.Placer.
+func (p countedPlacer) Place(ctx context.Context, a *action.Action, r flight.Request) (flight.Executor, func(), error) {
 	began := time.Now()
-	got, err := s.Pool.Acquire(ctx, r)
+	executor, release, err := p.Placer.Place(ctx, a, r)
 	if err == nil {
-		s.counts.metrics.Phase(web.Queued, time.Since(began))
+		p.counts.metrics.Phase(web.Queued, time.Since(began))
 	}
-	return got, err
+	return executor, release, err
 }

@@ -47,6 +47,7 @@ type content struct {
 	private  *share.Private
 	guard    *share.Guard
 	policy   receipt.Policy
+	accepted sync.Map // digests of actions whose results members brought, until they are cached
 
 	changing sync.Mutex // one change of mesh at a time
 	company  atomic.Pointer[company]
@@ -239,11 +240,19 @@ func (c *content) publish(ctx context.Context, a *action.Action, root actioncach
 		c.private.Hide(blobs)
 		return err
 	}
+	if _, others := c.accepted.LoadAndDelete(a.Digest); others {
+		return nil // a member ran it, and its receipt is kept and announced
+	}
+	return c.company.Load().lookup.Publish(ctx, c.node.identity, c.statement(a, root, r))
+}
+
+// statement is what this node says of a result that it made.
+func (c *content) statement(a *action.Action, root actioncache.Root, r *repb.ActionResult) receipt.Statement {
 	m := r.GetExecutionMetadata()
-	return c.company.Load().lookup.Publish(ctx, c.node.identity, receipt.Statement{
-		Action: a.Digest, Root: root, Result: r, Tier: c.node.report.Tier.String(), Platform: c.node.machine.offer.OSFamily,
-		Started: m.GetExecutionStartTimestamp().AsTime(), Completed: m.GetExecutionCompletedTimestamp().AsTime(),
-	})
+	return receipt.Statement{
+		Mesh: c.company.Load().mesh.String(), Action: a.Digest, Root: root, Result: r, Tier: c.node.report.Tier.String(),
+		Platform: c.node.machine.offer.OSFamily, Started: m.GetExecutionStartTimestamp().AsTime(), Completed: m.GetExecutionCompletedTimestamp().AsTime(),
+	}
 }
 
 // meshMembers is the roster as content asks for it.

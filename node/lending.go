@@ -22,6 +22,7 @@ type lending struct {
 	guests   atomic.Int64                     // actions of others that run here now
 	freeze   atomic.Pointer[func(bool) error] // stops and continues them; nil: nothing can run
 	used     atomic.Pointer[power.Usage]      // what actions use; nil: not known
+	leases   atomic.Pointer[leasing]          // what runs others' actions; nil: nothing
 	frozen   bool                             // what freeze was told last; only Changed uses it, which is called one at a time
 }
 
@@ -67,6 +68,9 @@ func (n *Node) actionUsage() (time.Duration, bool) {
 // lendingChanged stops what runs for others, or lets it go on. It is called while openLending runs, too.
 func (n *Node) lendingChanged(s power.Status) {
 	n.log.Debug("lending changed", "state", s.String())
+	if l := n.lending.leases.Load(); l != nil {
+		l.lend(s)
+	}
 	freeze := n.lending.freeze.Load()
 	if freeze == nil || s.Freeze == n.lending.frozen {
 		return

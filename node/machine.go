@@ -35,7 +35,8 @@ type machine struct {
 	fingerprint fingerprint.Fingerprint
 	offer       platform.Offer
 	stage       *stage.Cache
-	slots       *slot.Pool
+	slots       *slot.Pool // nil with leasing
+	leasing     *leasing   // nil: this machine runs its own actions by itself
 	flights     *flight.Table
 	bots        *bot.Bots   // nil: none are let in
 	placer      *bot.Placer // nil with bots
@@ -67,7 +68,6 @@ func (n *Node) openMachine(ctx context.Context) error {
 		return err
 	}
 	m.offer = n.offer(m.fingerprint.String())
-	m.slots = slot.New(slot.Capacity{Cores: m.offer.Cores, MemoryBytes: m.offer.MemoryBytes})
 	options := n.runOptions(m, dir)
 	if options.Images, err = n.openImages(m, dir); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (n *Node) runOptions(m *machine, dir string) run.Options {
 }
 
 // newFlights makes the table of executions.
-func (n *Node) newFlights(m *machine, executor flight.Executor) *flight.Table {
+func (n *Node) newFlights(m *machine, executor *run.Runner) *flight.Table {
 	return flight.New(flight.Options{
 		Blobs: n.store, Placer: n.openPlacer(m, executor), Streams: n.logs,
 		Results: flightResults{n.results, n, actioncache.Root(m.fingerprint.Sum), m.counts},
@@ -182,7 +182,11 @@ func (m *machine) match(r platform.Request) error {
 	if m.placer != nil {
 		return m.placer.Suits(r)
 	}
-	return m.here(r)
+	err := m.here(r)
+	if err != nil && m.leasing != nil && m.leasing.suits(r) {
+		return nil
+	}
+	return err
 }
 
 // here reports whether this machine by itself fulfils a request.
@@ -207,7 +211,7 @@ func (n *Node) features() reapi.Features {
 // status adds the machine's part to a status.
 func (m *machine) status(s *controlv1.StatusResponse) {
 	s.Sandbox.Fingerprint = m.fingerprint.String()
-	slots := m.slots.Stat()
+	slots := m.room()
 	s.Slots = &controlv1.Slots{
 		Cores: slots.Cores, CoresBusy: slots.Cores - slots.FreeCores,
 		MemoryBytes: slots.MemoryBytes, MemoryBusyBytes: slots.MemoryBytes - slots.FreeMemoryBytes,
@@ -228,6 +232,17 @@ func (m *machine) status(s *controlv1.StatusResponse) {
 	slices.SortStableFunc(s.Flights, func(a, b *controlv1.Flight) int {
 		return int(b.Age.AsDuration()/time.Millisecond) - int(a.Age.AsDuration()/time.Millisecond)
 	})
+}
+
+// room is what of the machine is in use.
+func (m *machine) room() slot.Stat {
+	if m.leasing == nil {
+		return m.slots.Stat()
+	}
+	u := m.leasing.executor.Usage()
+	return slot.Stat{
+		Cores: u.Cores, FreeCores: u.FreeCores, MemoryBytes: u.Bytes, FreeMemoryBytes: u.FreeBytes, Running: u.Running, Waiting: m.leasing.initiator.Waiting(),
+	}
 }
 
 // stageWord is an execution stage in a person's words.

@@ -83,7 +83,7 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger, version string
 		open func(context.Context) error
 	}{
 		{"state", n.openState}, {"mesh", n.openMesh}, {"store", n.openStore}, {"results", n.openResults}, {"logs", n.openLogs},
-		{"assets", n.openAssets}, {"lending", n.openLending}, {"machine", n.openMachine}, {"presence", n.openPresence}, {"content", n.openContent},
+		{"assets", n.openAssets}, {"lending", n.openLending}, {"machine", n.openMachine}, {"presence", n.openPresence}, {"content", n.openContent}, {"peers", n.openPeers},
 		{"endpoint", n.openEndpoint}, {"web", n.openWeb}, {"control", n.openControl},
 	} {
 		began := time.Now()

@@ -96,11 +96,12 @@ func (n *Node) facts() facts.Facts {
 		return f
 	}
 	lent := n.lending.governor.Status()
-	slots := m.slots.Stat()
-	f.Cores, f.CoresFree = slots.Cores, min(slots.FreeCores, slots.Cores*lent.Share())
-	f.Memory, f.MemoryFree, f.Queued = slots.MemoryBytes, slots.FreeMemoryBytes, int64(slots.Waiting)
+	slots := m.room()
+	cores, bytes := m.leasing.executor.Free()
+	f.Cores, f.CoresFree = slots.Cores, cores
+	f.Memory, f.MemoryFree, f.Queued = slots.MemoryBytes, bytes, int64(slots.Waiting)
 	f.Fingerprint, f.Pools, f.Tier = m.fingerprint.String(), m.offer.Pools, n.report.Tier.String()
-	f.Abilities = []string{"whole-root"}
+	f.Abilities = m.abilities()
 	switch {
 	case n.draining.Load() || lent.State == power.Draining:
 		f.State, f.Reason = facts.Draining, lent.Reason

@@ -43,6 +43,12 @@ func (l *Lookup) complete(ctx context.Context, key actioncache.Key, r *receipt.R
 	return result, err
 }
 
+// Pull brings everything here that a result refers to, made by fn, from holders first. An error says that nobody has it all,
+// or what the local stores failed with.
+func (l *Lookup) Pull(ctx context.Context, fn digest.Function, r *repb.ActionResult, holders []peer.ID) error {
+	return l.pull(ctx, fn, r, holders)
+}
+
 // pull fetches what a result names, and then what its directories do. Errors: errIncomplete.
 func (l *Lookup) pull(ctx context.Context, fn digest.Function, r *repb.ActionResult, holders []peer.ID) error {
 	var blobs, trees, roots []digest.Digest

@@ -194,11 +194,11 @@ func TestV2(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{"memory.max": "5242880", "pids.max": "7", "cpu.weight": "50"} {
-		if got := get(home(), "run", file); got != want {
+		if got := get(home(0), "run", file); got != want {
 			t.Errorf("%s is %q, want %q", file, got, want)
 		}
 	}
-	dir := filepath.Join(base, home(), "run")
+	dir := filepath.Join(base, home(0), "run")
 	put(dir, "memory.peak", "4096\n")
 	put(dir, "memory.events", "oom 1\noom_kill 2\n")
 	put(dir, "cpu.stat", "usage_usec 9\nuser_usec 5\nsystem_usec 4\n")
@@ -206,7 +206,7 @@ func TestV2(t *testing.T) {
 	if want := (Stat{Counted: true, PeakMemory: 4096, OutOfMemory: true, UserNanos: 5000, SystemNanos: 4000}); s != want {
 		t.Errorf("stat %+v", s)
 	}
-	if err := g.Kill(); err != nil || get(home(), "run", "cgroup.kill") != "1" {
+	if err := g.Kill(); err != nil || get(home(0), "run", "cgroup.kill") != "1" {
 		t.Errorf("kill: %v", err)
 	}
 }

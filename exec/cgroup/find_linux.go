@@ -58,8 +58,32 @@ func parseOwn(data string) map[string]string {
 	return paths
 }
 
-// home is the directory name of this node's groups.
-func home() string { return prefix + strconv.Itoa(os.Getpid()) }
+// home is the name of the directory of a Manager's groups: the first one of a process, or a later one.
+func home(number int) string {
+	name := prefix + strconv.Itoa(os.Getpid())
+	if number > 0 {
+		name += "." + strconv.Itoa(number)
+	}
+	return name
+}
+
+// maxHomes bounds the Managers of one process.
+const maxHomes = 1000
+
+// makeHome makes a directory below parent that no other Manager has, and gives its path.
+func makeHome(parent string) (string, error) {
+	for number := range maxHomes {
+		path := filepath.Join(parent, home(number))
+		err := os.Mkdir(path, 0o755)
+		if err == nil {
+			return path, nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return "", err
+		}
+	}
+	return "", os.ErrExist
+}
 
 // sweep removes the groups of nodes that are dead, with the processes in them.
 func sweep(parent string) {
@@ -68,7 +92,8 @@ func sweep(parent string) {
 		return
 	}
 	for _, e := range entries {
-		pid, err := strconv.Atoi(strings.TrimPrefix(e.Name(), prefix))
+		number, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), prefix), ".")
+		pid, err := strconv.Atoi(number)
 		if err != nil || !strings.HasPrefix(e.Name(), prefix) || !e.IsDir() {
 			continue
 		}

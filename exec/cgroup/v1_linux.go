@@ -25,13 +25,13 @@ func findV1(root string, paths map[string]string) (Manager, error) {
 	for i, c := range v1Controllers {
 		path, ok := paths[c]
 		parent := filepath.Join(root, c, path)
-		err := errors.New("not mounted")
+		made, err := "", errors.New("not mounted")
 		if ok {
 			sweep(parent)
-			err = os.Mkdir(filepath.Join(parent, home()), 0o755)
+			made, err = makeHome(parent)
 		}
-		if err == nil || errors.Is(err, os.ErrExist) {
-			m.homes[c] = filepath.Join(parent, home())
+		if err == nil {
+			m.homes[c] = made
 			continue
 		}
 		if i < 2 {

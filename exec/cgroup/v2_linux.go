@@ -34,7 +34,11 @@ func findV2(base string) (Manager, error) {
 		base = filepath.Dir(base)
 	}
 	sweep(base)
-	m := &v2{base: base, home: filepath.Join(base, home())}
+	made, err := makeHome(base)
+	if err != nil {
+		return None{}, fmt.Errorf("use control group: %w", err)
+	}
+	m := &v2{base: base, home: made}
 	if err := m.open(string(available)); err != nil {
 		_ = m.Close()
 		return None{}, err
@@ -43,10 +47,8 @@ func findV2(base string) (Manager, error) {
 }
 
 func (m *v2) open(available string) error {
-	for _, dir := range []string{filepath.Join(m.base, leaf), m.home} {
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("use control group: %w", err)
-		}
+	if err := os.Mkdir(filepath.Join(m.base, leaf), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("use control group: %w", err)
 	}
 	if err := write(filepath.Join(m.base, leaf), "cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
 		return err

@@ -1,0 +1,241 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/lease"
+	"github.com/buildmesh/buildmesh/exec/place"
+	"github.com/buildmesh/buildmesh/exec/platform"
+	"github.com/buildmesh/buildmesh/exec/run"
+	"github.com/buildmesh/buildmesh/mesh/facts"
+	"github.com/buildmesh/buildmesh/mesh/member"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+	"github.com/buildmesh/buildmesh/mesh/roster"
+	"github.com/buildmesh/buildmesh/mesh/transport"
+	"github.com/buildmesh/buildmesh/node/power"
+	"github.com/buildmesh/buildmesh/node/reapi"
+)
+
+// What a machine tells others it can do, beside running ordinary actions.
+const (
+	abilityUsers   = "user-ids"
+	abilityNetwork = "network"
+	abilityChroot  = "chroot-root"
+	abilityWhole   = "whole-root"
+	abilityImages  = "images"
+)
+
+// leasing is the part of a node that runs others' actions and has its own run by others.
+type leasing struct {
+	node      *Node
+	machine   *machine
+	executor  *lease.Executor
+	initiator *lease.Initiator
+	ready     atomic.Bool // initiator is set
+}
+
+// openLeasing makes the placer of a node that belongs to a mesh: its own actions run here or at a member.
+func (n *Node) openLeasing(m *machine, runner *run.Runner) *leasing {
+	l := &leasing{node: n, machine: m}
+	content, receipts := leaseContent{n}, leaseReceipts{n}
+	limits := action.Limits{MaxTimeout: n.config.Exec.MaxTimeout}
+	l.executor = lease.NewExecutor(lease.ExecutorOptions{
+		Self: n.identity.ID(), Book: lease.NewBook(m.offer.Cores, m.offer.MemoryBytes, lease.Options{Self: n.identity.ID(), NewID: lease.NewID}),
+		Run: guestExecutor{countedExecutor{runner.Guests(), m.counts}, n.lending}, Blobs: n.store, Content: content, Receipts: receipts,
+		Match: m.here, Caller: leaseCaller, Status: reapi.Status, Limits: limits,
+		Changed: func() {
+			if l.ready.Load() {
+				l.initiator.Refresh()
+			}
+		},
+	})
+	l.initiator = lease.NewInitiator(lease.InitiatorOptions{
+		Self: n.identity.ID(), Epoch: uint64(time.Now().UnixNano()), Executor: l.executor, Run: countedExecutor{runner, m.counts},
+		Network: n.mesh.transport, Blobs: n.store, Content: content, Receipts: receipts, Class: l.class,
+		History: place.NewHistory(), MaxTimeout: n.config.Exec.MaxTimeout,
+	}, place.Peer{Name: n.config.Node.Name, Offer: m.offer, Speed: 1})
+	l.ready.Store(true)
+	l.executor.Register(n.mesh.transport.ControlServer())
+	n.onClose("leases", func() error {
+		l.initiator.Close()
+		l.executor.Close()
+		return nil
+	})
+	return l
+}
+
+// openPeers follows the other members, from when everything else of the mesh is open.
+func (n *Node) openPeers(context.Context) error {
+	if n.machine == nil || n.machine.leasing == nil {
+		return nil
+	}
+	l := n.machine.leasing
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() { l.followRoster(ctx) })
+	following.Go(func() { l.followFacts(ctx) })
+	n.onClose("peers", func() error {
+		cancel()
+		following.Wait()
+		return nil
+	})
+	n.mesh.seat.Watch(func(c member.Change) {
+		for _, id := range c.Out {
+			l.executor.Expel(id)
+			l.initiator.Gone(id)
+		}
+	})
+	n.lending.leases.Store(l)
+	l.lend(n.lending.governor.Status())
+	return nil
+}
+
+// lend has the executor take as many guests as the owner allows now, and end those that must leave.
+func (l *leasing) lend(s power.Status) {
+	share := s.Share()
+	if !l.node.config.Lend.Enabled || !l.node.report.Tier.Guests() {
+		share = 0
+	}
+	l.executor.Lend(l.machine.offer.Cores * share)
+	if s.Evict {
+		l.executor.Evict(0)
+	}
+}
+
+// class says where an action may run.
+func (l *leasing) class(a *action.Action) place.Class {
+	switch {
+	case a.Platform.Local, l.node.content == nil, l.node.content.policy.Agree != 1, !l.node.report.Tier.Guests():
+		return place.Local // nobody's result would be believed, or nobody could be given the action
+	case l.node.content.private.Instance(a.Instance), slices.ContainsFunc(a.Outputs, func(o action.Output) bool { return l.node.content.private.Path(o.Clean) }):
+		return place.Local
+	case a.WholeRoot, a.Platform.ContainerImage != "":
+		return place.Hermetic
+	}
+	return place.Fingerprinted
+}
+
+// followRoster tells the initiator who is gone.
+func (l *leasing) followRoster(ctx context.Context) {
+	known := map[peer.ID]bool{}
+	for version := uint64(0); ; {
+		now, err := l.node.mesh.presence.Roster.Next(ctx, version)
+		if err != nil {
+			return
+		}
+		version = now.Version
+		alive := map[peer.ID]bool{}
+		for _, m := range now.In(roster.Alive) {
+			alive[m.ID] = true
+			if !known[m.ID] {
+				known[m.ID] = true
+				l.tell(m)
+			}
+		}
+		for id := range known {
+			if !alive[id] {
+				delete(known, id)
+				l.initiator.Gone(id)
+			}
+		}
+	}
+}
+
+// followFacts tells the initiator what members say of themselves.
+func (l *leasing) followFacts(ctx context.Context) {
+	for version := uint64(0); ; {
+		_, next, err := l.node.mesh.presence.Book.Next(ctx, version)
+		if err != nil {
+			return
+		}
+		version = next
+		for _, m := range l.node.mesh.presence.Roster.Now().In(roster.Alive) {
+			l.tell(m)
+		}
+	}
+}
+
+// tell tells the initiator of one member, as far as its facts are known.
+func (l *leasing) tell(m roster.Member) {
+	if heard, found := l.node.mesh.presence.Book.Get(m.ID); found {
+		l.initiator.Peer(peerOf(m, heard))
+	}
+}
+
+// peerOf is a member as exec/place sees it.
+func peerOf(m roster.Member, h facts.Heard) place.Peer {
+	can := func(ability string) bool { return slices.Contains(h.Abilities, ability) }
+	p := place.Peer{
+		ID: m.ID, Name: m.Name, Speed: 1, FreeCores: h.CoresFree, FreeBytes: h.MemoryFree, At: h.At,
+		Offer: platform.Offer{
+			OSFamily: h.OSFamily, ISA: h.ISA, Cores: h.Cores, MemoryBytes: h.Memory, Pools: h.Pools, Fingerprint: h.Fingerprint,
+			UserIDs: can(abilityUsers), Network: can(abilityNetwork), ChrootRoot: can(abilityChroot), WholeRoot: can(abilityWhole), Images: can(abilityImages),
+		},
+	}
+	switch h.State {
+	case facts.Ready:
+		p.State = place.Open
+	case facts.Draining:
+		p.State = place.Draining
+	default:
+		p.State = place.Closed
+	}
+	return p
+}
+
+// abilities are what this machine can do for others.
+func (m *machine) abilities() []string {
+	var all []string
+	for ability, can := range map[string]bool{
+		abilityUsers: m.offer.UserIDs, abilityNetwork: m.offer.Network, abilityChroot: m.offer.ChrootRoot, abilityWhole: m.offer.WholeRoot, abilityImages: m.offer.Images,
+	} {
+		if can {
+			all = append(all, ability)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// suits reports whether any member in sight fulfils a request.
+func (l *leasing) suits(r platform.Request) bool {
+	p := l.node.mesh.presence
+	return p != nil && slices.ContainsFunc(p.Roster.Now().In(roster.Alive), func(m roster.Member) bool {
+		heard, found := p.Book.Get(m.ID)
+		return found && r.Match(peerOf(m, heard).Offer) == nil
+	})
+}
+
+// leaseCaller tells the lease service who calls.
+func leaseCaller(ctx context.Context) (peer.ID, error) {
+	if id, known := transport.Caller(ctx); known {
+		return id, nil
+	}
+	return peer.ID{}, status.Error(codes.Unauthenticated, "only members of the mesh are served")
+}
+
+// guestExecutor counts the actions of others that run here.
+type guestExecutor struct {
+	flight.Executor
+	lending *lending
+}
+
+// Execute implements flight.Executor.
+func (g guestExecutor) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
+	g.lending.guests.Add(1)
+	defer g.lending.guests.Add(-1)
+	return g.Executor.Execute(ctx, a, o)
+}
+
+// errNoContent is what moving blobs gives a node that shares none.
+var errNoContent = errors.New("this node shares no content")

@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/digest"
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+)
+
+// lender is a node that lends whatever this machine's own facts are.
+var lender = []string{"lend.battery=lend", "lend.user=lend", "lend.heat=lend", "lend.metered=lend", "lend.cpu=0", "lend.reserve=0"}
+
+// eventually polls what another goroutine brings about, at most 30 s.
+func eventually(t *testing.T, claim string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", claim)
+		}
+	}
+}
+
+// pair is two members of one core each; the first one's is taken by an action that runs for ever.
+type pair struct {
+	ana, ben *started
+	free     func() // ends what keeps ana busy
+}
+
+// newPair starts both; ana's core is taken.
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	p := &pair{
+		ana: executing(t, t.TempDir(), append(lender, "node.name=ana", "exec.cores=1")...),
+		ben: executing(t, t.TempDir(), append(lender, "node.name=ben", "exec.cores=1")...),
+	}
+	p.ben.joins(t, p.ana)
+	eventually(t, "each knows what the other lends", func() bool {
+		_, a := p.ana.mesh.presence.Book.Get(p.ben.identity.ID())
+		_, b := p.ben.mesh.presence.Book.Get(p.ana.identity.ID())
+		return a && b
+	})
+	p.ana.opened(t, p.ana.action(t, "sleep 1000"))
+	eventually(t, "ana is busy", func() bool { return p.ana.machine.room().Running == 1 })
+	busy := p.ana.machine.flights.List()[0]
+	p.free = func() {
+		busy.Cancel()
+		eventually(t, "ana is free", func() bool { return busy.State().Done() })
+	}
+	return p
+}
+
+// TestActionRunsAtMember: with no slot free here an action runs at a member; its outputs are here, whoever leaves, and both
+// know who ran it.
+func TestActionRunsAtMember(t *testing.T) {
+	noLeaks(t)
+	p := newPair(t)
+	action := p.ana.action(t, "cat in > out; echo said; echo complained >&2")
+	r := p.ana.executed(t, action)
+	if r.Status.GetCode() != 0 || r.Result.GetExitCode() != 0 || r.Result.ExecutionMetadata.GetWorker() != "ben" || !strings.Contains(r.Message, "ben") {
+		t.Fatalf("%v", r)
+	}
+	p.ben.stop()
+	out := r.Result.OutputFiles[0].Digest
+	if d := digest.SHA256.Of([]byte("input")); out.Hash != d.Hex() || p.ana.missing(t, d) || p.ana.missing(t, digest.SHA256.Of([]byte("said\n"))) {
+		t.Errorf("outputs are not at ana: %v", r.Result)
+	}
+	listed, err := contentAnswers{node: p.ana.Node}.List(t.Context(), &controlv1.ListRequest{Action: action.Hex()})
+	if err != nil || len(listed.Results) != 1 || listed.Results[0].Signer == "ana" {
+		t.Errorf("signed by %v, %v", listed, err)
+	}
+	if again := p.ana.executed(t, action); !again.CachedResult {
+		t.Error("the second execution was no hit")
+	}
+	p.free()
+	p.ana.stop()
+}
+
+// TestFailureAtMember: an action that fails at a member fails with its own exit code and words, and is not cached.
+func TestFailureAtMember(t *testing.T) {
+	p := newPair(t)
+	failing := p.ana.action(t, "echo why >&2; exit 7")
+	for range 2 {
+		r := p.ana.executed(t, failing)
+		if r.CachedResult || r.Status.GetCode() != 0 || r.Result.GetExitCode() != 7 || r.Result.ExecutionMetadata.GetWorker() != "ben" {
+			t.Errorf("%v", r)
+		}
+		if p.ana.missing(t, digest.SHA256.Of([]byte("why\n"))) {
+			t.Error("its words did not come")
+		}
+	}
+	p.free()
+}
+
+// TestMemberLostMidRun: a member that vanishes while it runs an action costs time, not the build.
+func TestMemberLostMidRun(t *testing.T) {
+	p := newPair(t)
+	action := p.ana.action(t, "test $(hostname) && sleep 2; cat in > out")
+	stream := p.ana.opened(t, action)
+	eventually(t, "ben runs it", func() bool { return p.ben.lending.guests.Load() == 1 })
+	p.ben.Hurry()
+	p.ben.stop()
+	p.free()
+	r := response(t, stream)
+	if r.Status.GetCode() != 0 || r.Result.GetExitCode() != 0 || r.Result.ExecutionMetadata.GetWorker() != "ana" {
+		t.Errorf("%v", r)
+	}
+}
+
+// TestCancelReachesMember: cancelling an operation ends what runs at a member, and the owner's pause does too.
+func TestCancelReachesMember(t *testing.T) {
+	p := newPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := repb.NewExecutionClient(p.ana.conn).Execute(ctx, &repb.ExecuteRequest{ActionDigest: p.ana.action(t, "sleep 998").Proto()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ben runs it", func() bool { return p.ben.lending.guests.Load() == 1 })
+	flight, found := p.ana.machine.flights.Find(op.Name)
+	if !found {
+		t.Fatal("the operation is not known")
+	}
+	flight.Cancel()
+	eventually(t, "ben is free", func() bool { return p.ben.lending.guests.Load() == 0 })
+
+	paused := p.ana.opened(t, p.ana.action(t, "sleep 999; cat in > out"))
+	eventually(t, "ben runs another one", func() bool { return p.ben.lending.guests.Load() == 1 })
+	if _, err := (lendingAnswers{lending: p.ben.lending}).Pause(t.Context(), &controlv1.PauseRequest{Now: true}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ben is its owner's again", func() bool { return p.ben.lending.guests.Load() == 0 })
+	p.free()
+	eventually(t, "ana runs it herself", func() bool { return p.ana.machine.room().Running == 1 })
+	for _, f := range p.ana.machine.flights.List() {
+		f.Cancel()
+	}
+	for {
+		if _, err := paused.Recv(); err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+			return
+		}
+	}
+}
