@@ -107,15 +107,22 @@ type section struct {
 }
 
 // section gets a part of a blob in order: from the first provider as long as that goes well, then on from
-// where it stood at the next one.
+// where it stood at the next one. Those that were only slow are asked again, with more patience, when the others have
+// failed too: on a busy machine every one of them may be slow for a while.
 func (f *Fetcher) section(ctx context.Context, s section, providers []peer.ID, w io.Writer) (from []peer.ID, err error) {
-	left := slices.Clone(providers)
-	for len(left) > 0 && ctx.Err() == nil {
-		id := left[0]
-		patience := StallAfter
-		if len(left) == 1 {
-			patience = GiveUp
+	patience := StallAfter
+	if len(providers) == 1 {
+		patience = GiveUp
+	}
+	left, slow := slices.Clone(providers), []peer.ID(nil)
+	for ctx.Err() == nil {
+		if len(left) == 0 {
+			if len(slow) == 0 || patience == GiveUp {
+				break
+			}
+			left, slow, patience = slow, nil, min(4*patience, GiveUp)
 		}
+		id := left[0]
 		n, err := f.stream(ctx, id, s, patience, w)
 		if s.at += n; n > 0 && !slices.Contains(from, id) {
 			from = append(from, id)
@@ -129,6 +136,8 @@ func (f *Fetcher) section(ctx context.Context, s section, providers []peer.ID, w
 			return from, fmt.Errorf("%w: %w", err, cas.ErrCorrupt) // nor is what came before to be believed
 		case s.at == s.end:
 			return from, nil
+		case errors.Is(err, errStalled):
+			slow = append(slow, id)
 		}
 		left = left[1:]
 	}
@@ -174,13 +183,13 @@ func (f *Fetcher) stream(ctx context.Context, id peer.ID, s section, patience ti
 	defer watch.Stop()
 	conn, err := f.options.Dialer.Bulk(ctx, id)
 	if err != nil {
-		return 0, fmt.Errorf("fetch from %s: %w", id.Short(), err)
+		return 0, fmt.Errorf("fetch from %s: %w", id.Short(), errors.Join(err, context.Cause(ctx)))
 	}
 	parts, err := bspb.NewByteStreamClient(conn).Read(ctx, &bspb.ReadRequest{
 		ResourceName: resource(s.digest), ReadOffset: s.at, ReadLimit: s.end - s.at,
 	})
 	if err != nil {
-		return 0, fmt.Errorf("fetch from %s: %w", id.Short(), err)
+		return 0, fmt.Errorf("fetch from %s: %w", id.Short(), errors.Join(err, context.Cause(ctx)))
 	}
 	for fresh := int64(0); ; {
 		part, err := parts.Recv()
@@ -192,7 +201,7 @@ func (f *Fetcher) stream(ctx context.Context, id peer.ID, s section, patience ti
 		case status.Code(err) == codes.NotFound:
 			return n, errAbsent
 		case err != nil:
-			return n, fmt.Errorf("fetch from %s: %w: %w", id.Short(), err, context.Cause(ctx))
+			return n, fmt.Errorf("fetch from %s: %w", id.Short(), errors.Join(err, context.Cause(ctx)))
 		case int64(len(part.Data)) > s.end-s.at-n:
 			return n, fmt.Errorf("fetch from %s: it does not end: %w", id.Short(), errLie)
 		}

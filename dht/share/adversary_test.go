@@ -2,6 +2,7 @@ package share_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,6 +211,32 @@ func TestResume(t *testing.T) {
 	nodes[2].fetchAll(t, ds, nodes[0].ID, nodes[1].ID)
 	if offset != half {
 		t.Errorf("the second provider was asked from %d on, want %d", offset, half)
+	}
+}
+
+// The one provider that has a blob is slow for a while, as on a busy machine: it is asked again with more patience.
+func TestSlowForAWhile(t *testing.T) {
+	var asked atomic.Int64
+	nodes := lab(t, 3, func(i int, s *share.Blobs) blobServer {
+		if i == 2 {
+			return nil
+		}
+		return &adversary{s, nil, func(_ *bspb.ReadRequest, to grpc.ServerStreamingServer[bspb.ReadResponse], b []byte) error {
+			if i == 1 {
+				return status.Error(codes.NotFound, "not here")
+			}
+			if asked.Add(1) == 1 {
+				<-to.Context().Done()
+				return to.Context().Err()
+			}
+			return to.Send(&bspb.ReadResponse{Data: b})
+		}}
+	})
+	ds := fill(t, nodes[0].store, 1, 2<<20)
+	fill(t, nodes[1].store, 1, 2<<20)
+	nodes[2].fetchAll(t, ds, nodes[0].ID, nodes[1].ID)
+	if n := asked.Load(); n < 2 {
+		t.Errorf("the slow provider was asked %d times, want twice or more", n)
 	}
 }
 
