@@ -110,14 +110,9 @@ func (b *Bazel) NewOutputBase(t testing.TB) *OutputBase {
 
 // shutdown ends the server by the process id that it wrote, and waits for it.
 func (o *OutputBase) shutdown(t testing.TB) {
-	text, err := os.ReadFile(filepath.Join(o.dir, "server", "server.pid.txt"))
-	if err != nil {
+	pid := o.serverPID(t)
+	if pid == 0 {
 		return // never started
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Errorf("server.pid.txt: %v", err)
-		return
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 	Eventually(t, 10*time.Second, "Bazel's server ends", func() error {
@@ -126,6 +121,20 @@ func (o *OutputBase) shutdown(t testing.TB) {
 		}
 		return nil
 	})
+}
+
+// serverPID is the process id that the server wrote; 0: never started.
+func (o *OutputBase) serverPID(t testing.TB) int {
+	text, err := os.ReadFile(filepath.Join(o.dir, "server", "server.pid.txt"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Errorf("server.pid.txt: %v", err)
+		return 0
+	}
+	return pid
 }
 
 // Dir is the output base, as seen from outside.

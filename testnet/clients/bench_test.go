@@ -3,11 +3,13 @@
 package clients
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +33,8 @@ func BenchmarkRealBuild(b *testing.B) {
 				node := bazel.Place.StartNode(b)
 				flags := append(node.Remote(), "--jobs=4") // two run, two are on their way
 				remote = append(remote, timeBuild(b, bazel, flags))
+				own, below := processorTime(b, node.PID())
+				b.Logf("processor time: %v of the node, %v of its actions", own, below)
 				hits = append(hits, timeBuild(b, bazel, flags))
 				node.Stop()
 			}
@@ -111,9 +115,32 @@ func timeBuild(b *testing.B, bazel *Bazel, flags []string) time.Duration {
 	if built.Exit != 0 {
 		b.Fatalf("build: exit %d\n%s", built.Exit, built.Tail())
 	}
-	b.Logf("%.1f s: %v", built.Elapsed.Seconds(), built.Processes)
+	own, below := processorTime(b, base.serverPID(b))
+	b.Logf("%.1f s: %v; processor time: %v of Bazel, %v of what it ran", built.Elapsed.Seconds(), built.Processes, own, below)
 	base.shutdown(b)
 	return built.Elapsed
+}
+
+// processorTime is what a process and the ended processes below it have used, user and system together.
+func processorTime(b *testing.B, pid int) (own, below time.Duration) {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name before it may hold spaces
+	fields := strings.Fields(rest)
+	ticks := func(first int) (sum time.Duration) {
+		for _, field := range fields[first : first+2] {
+			n, err := strconv.Atoi(field)
+			if err != nil {
+				b.Fatal(err)
+			}
+			sum += time.Duration(n) * 10 * time.Millisecond // USER_HZ is 100 on every Linux
+		}
+		return sum
+	}
+	return ticks(11), ticks(13)
 }
 
 func median(times []time.Duration) time.Duration {
