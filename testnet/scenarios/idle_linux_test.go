@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	nodes = flag.Int("nodes", 50, "of the mesh that BenchmarkIdleMesh measures")
+	nodes = flag.Int("nodes", 30, "of the mesh that BenchmarkIdleMesh measures")
 	idle  = flag.Duration("idle", 30*time.Second, "for how long")
 )
 
@@ -21,7 +21,9 @@ const calm = 30 * time.Second
 // sends and receives, and its memory, at the median and of the one that costs most. It also tells how long a mesh of
 // that size takes to know itself after the last node has joined. Run it once:
 //
-//	go test ./testnet/scenarios -run '^$' -bench IdleMesh -benchtime 1x -nodes 50
+// More than 31 nodes of a lab cannot all know each other: Linux keeps 1,024 neighbours for all namespaces together.
+//
+//	go test ./testnet/scenarios -run '^$' -bench IdleMesh -benchtime 1x -nodes 30
 func BenchmarkIdleMesh(b *testing.B) {
 	if err := lab.Lacking(); err != nil {
 		b.Skip(err)
