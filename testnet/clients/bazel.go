@@ -90,6 +90,13 @@ func (b *Bazel) Minimal(others []string) []string { return append(slices.Clone(o
 // Project is the directory of the project that is built, as seen from outside.
 func (b *Bazel) Project() string { return b.project }
 
+// On is the same Bazel, started by begin: on a machine of a laboratory, say. 127.0.0.1 is then that machine.
+func (b *Bazel) On(begin func(*exec.Cmd) error) *Bazel {
+	there := *b
+	there.Place.begin = begin
+	return &there
+}
+
 // OutputBase is a fresh client: an output base with a Bazel server of its own.
 type OutputBase struct {
 	bazel *Bazel
@@ -156,7 +163,11 @@ func (o *OutputBase) Start(ctx context.Context, command string, args ...string) 
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.out
 	r.cmd.Cancel = func() error { return r.cmd.Process.Signal(syscall.SIGINT) }
 	r.cmd.WaitDelay = 30 * time.Second
-	r.err = r.cmd.Start()
+	if begin := b.Place.begin; begin != nil {
+		r.err = begin(r.cmd)
+	} else {
+		r.err = r.cmd.Start()
+	}
 	return r
 }
 
@@ -211,8 +222,11 @@ func parseProcesses(output string) map[string]int {
 }
 
 // Remote are the flags that make Bazel execute on the node, and nowhere else.
-func (n *Node) Remote() []string {
-	return []string{"--remote_executor=" + n.Endpoint, "--spawn_strategy=remote", "--strategy=TestRunner=remote", "--jobs=8",
+func (n *Node) Remote() []string { return RemoteAt(n.Endpoint) }
+
+// RemoteAt are the flags that make Bazel execute at an endpoint, and nowhere else.
+func RemoteAt(endpoint string) []string {
+	return []string{"--remote_executor=" + endpoint, "--spawn_strategy=remote", "--strategy=TestRunner=remote", "--jobs=8",
 		"--remote_timeout=60"}
 }
 

@@ -49,6 +49,8 @@ type Place struct {
 	kit  Kit
 	root string // empty: the machine's own
 	Dir  string // scratch directory, as seen from outside
+
+	begin func(*exec.Cmd) error // starts commands of clients; nil: as usual
 }
 
 // Host is the machine's own root filesystem.
