@@ -131,6 +131,7 @@ func Open(blobs Blobs, stager Stager, box Box, opt Options) (*Runner, error) {
 		r.trash.Close()
 		return nil, fmt.Errorf("open runner: %w", err)
 	}
+	spread(scratch)
 	return r, nil
 }
 

@@ -5,15 +5,21 @@ package sandbox
 import (
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 )
 
-// watchPause is the time between two looks at what a run has written. A run can go beyond a limit by what it can write
-// in this time; a single file is stopped by the kernel at the limit.
-const watchPause = 50 * time.Millisecond
+// The time between two looks at what a run has written: as long as the fastest disk takes to fill half of what is left,
+// within bounds. A run can go beyond a limit by what it can write in the shortest pause; a single file is stopped by the
+// kernel at the limit.
+const (
+	watchPause  = 50 * time.Millisecond
+	longPause   = time.Second
+	fastestDisk = 8 << 30 // bytes a second
+)
 
 // diskShare bounds the part of the time that is spent on walking an upper directory: one part in this many.
 const diskShare = 20
@@ -27,6 +33,7 @@ type diskWatch struct {
 	stop     chan struct{}
 	done     chan struct{}
 	bytes    int64 // as last seen; read after done
+	room     int64 // bytes until the nearest limit, as last seen
 }
 
 // startDiskWatch starts the watch; its owner calls end.
@@ -52,20 +59,26 @@ func (w *diskWatch) loop() {
 			w.exceeded <- struct{}{}
 			return
 		}
-		timer.Reset(max(watchPause, diskShare*time.Since(began)))
+		timer.Reset(max(w.pause(), diskShare*time.Since(began)))
 	}
 }
 
 // beyond reports whether a limit is exceeded.
 func (w *diskWatch) beyond() bool {
-	if free, err := freeBytes(w.upper); err == nil && free < w.minFree {
-		return true
+	w.room = math.MaxInt64
+	if free, err := freeBytes(w.upper); err == nil {
+		w.room = free - w.minFree
 	}
-	if w.limit == 0 {
-		return false
+	if w.limit > 0 && w.room >= 0 {
+		w.bytes = diskUsage(w.upper, w.limit)
+		w.room = min(w.room, w.limit-w.bytes)
 	}
-	w.bytes = diskUsage(w.upper, w.limit)
-	return w.bytes > w.limit
+	return w.room < 0
+}
+
+// pause is how long nobody needs to look.
+func (w *diskWatch) pause() time.Duration {
+	return min(max(watchPause, time.Duration(float64(w.room)/2/fastestDisk*float64(time.Second))), longPause)
 }
 
 // end stops the watch and gives the bytes last seen.

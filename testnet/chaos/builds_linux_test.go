@@ -18,11 +18,11 @@ import (
 var (
 	seeds   = flag.Int("seeds", 2, "how many plans work is disturbed by")
 	first   = flag.Int64("seed", 1, "the first seed")
-	actions = flag.Int("work", 240, "how many actions each plan disturbs")
+	actions = flag.Int("work", 80, "how many actions each plan disturbs")
 )
 
 const (
-	within = 8 * time.Second // in which the events of a plan begin: about as long as the work takes
+	pace = 30 * time.Millisecond // of an action on five nodes with two slots each
 	// work is what every action does; the argument of sleep marks its processes for whoever looks for leftovers.
 	work   = `sleep 0.30463; seq "$1" 20000 | sha256sum`
 	marker = "sleep\x000.30463\x00"
@@ -65,7 +65,7 @@ func TestWorkUnderChaos(t *testing.T) {
 // underPlan has the work done while a plan is carried out.
 func underPlan(t *testing.T, office *Office, load *Load, seed int64, names []string, calm *Outcome) {
 	t.Helper()
-	plan := Make(seed, []string{"n2", "n3", "n4", "n5"}, within, []Kind{Kill, Sleep, Unplug, Partition, Slow, Move, Pause})
+	plan := Make(seed, []string{"n2", "n3", "n4", "n5"}, time.Duration(*actions)*pace, []Kind{Kill, Sleep, Unplug, Partition, Slow, Move, Pause})
 	t.Logf("seed %d:\n%s", seed, plan)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()

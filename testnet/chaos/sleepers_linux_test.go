@@ -39,7 +39,8 @@ func BenchmarkSleepers(b *testing.B) {
 			names[i] = fmt.Sprint(i)
 		}
 		ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
-
+		sleep(ctx, calm)
+		spent := usage(b, l)
 		rounds := (*sleepers + *machines**slots - 1) / (*machines * *slots)
 		lose(ctx, b, l, int(*lost*float64(*machines)), time.Duration(rounds)*time.Second)
 		begun := time.Now()
@@ -56,7 +57,25 @@ func BenchmarkSleepers(b *testing.B) {
 		b.ReportMetric(took, "s")
 		b.ReportMetric(ideal, "ideal-s")
 		b.ReportMetric(took/ideal, "times-ideal")
+		if *lost == 0 {
+			b.ReportMetric((usage(b, l)-spent).Seconds()*1000/float64(*sleepers), "node-ms/action")
+		}
 	}
+}
+
+// calm is how long a new mesh is left alone before it is measured: joining costs more than any action.
+const calm = 15 * time.Second
+
+// usage is the processor time all nodes have taken, without their actions.
+func usage(b *testing.B, l *lab.Lab) (all time.Duration) {
+	for _, n := range l.Nodes() {
+		u, err := n.Usage()
+		if err != nil {
+			b.Fatal(err)
+		}
+		all += u.CPU
+	}
+	return all
 }
 
 // lose puts nodes to sleep, each at a random moment; never the first one.
