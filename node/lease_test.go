@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,11 +12,12 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/exec/flight"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
 // lender is a node that lends whatever this machine's own facts are.
-var lender = []string{"lend.battery=lend", "lend.user=lend", "lend.heat=lend", "lend.metered=lend", "lend.cpu=0", "lend.reserve=0"}
+var lender = []string{"mesh.audit=0", "lend.battery=lend", "lend.user=lend", "lend.heat=lend", "lend.metered=lend", "lend.cpu=0", "lend.reserve=0"}
 
 // eventually polls what another goroutine brings about, at most 30 s.
 func eventually(t *testing.T, claim string, holds func() bool) {
@@ -33,12 +35,12 @@ type pair struct {
 	free     func() // ends what keeps ana busy
 }
 
-// newPair starts both; ana's core is taken.
-func newPair(t *testing.T) *pair {
+// newPair starts both, ana with more settings; ana's core is taken.
+func newPair(t *testing.T, more ...string) *pair {
 	t.Helper()
 	p := &pair{
-		ana: executing(t, t.TempDir(), append(lender, "node.name=ana", "exec.cores=1")...),
-		ben: executing(t, t.TempDir(), append(lender, "node.name=ben", "exec.cores=1")...),
+		ana: executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=ana", "exec.cores=1"}, more)...),
+		ben: executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=ben", "exec.cores=1"})...),
 	}
 	p.ben.joins(t, p.ana)
 	eventually(t, "each knows what the other lends", func() bool {
@@ -46,14 +48,21 @@ func newPair(t *testing.T) *pair {
 		_, b := p.ben.mesh.presence.Book.Get(p.ana.identity.ID())
 		return a && b
 	})
+	p.occupy(t)
+	return p
+}
+
+// occupy takes ana's core until free is called.
+func (p *pair) occupy(t *testing.T) {
+	t.Helper()
 	p.ana.opened(t, p.ana.action(t, "sleep 1000"))
 	eventually(t, "ana is busy", func() bool { return p.ana.machine.room().Running == 1 })
-	busy := p.ana.machine.flights.List()[0]
+	all := p.ana.machine.flights.List()
+	busy := all[slices.IndexFunc(all, func(f *flight.Flight) bool { return !f.State().Done() })]
 	p.free = func() {
 		busy.Cancel()
 		eventually(t, "ana is free", func() bool { return busy.State().Done() })
 	}
-	return p
 }
 
 // TestActionRunsAtMember: with no slot free here an action runs at a member; its outputs are here, whoever leaves, and both

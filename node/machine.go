@@ -37,6 +37,7 @@ type machine struct {
 	stage       *stage.Cache
 	slots       *slot.Pool // nil with leasing
 	leasing     *leasing   // nil: this machine runs its own actions by itself
+	auditor     *auditor
 	flights     *flight.Table
 	bots        *bot.Bots   // nil: none are let in
 	placer      *bot.Placer // nil with bots
@@ -54,6 +55,10 @@ func (n *Node) openMachine(ctx context.Context) error {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	m := &machine{counts: newCounts(n.metrics)}
+	var err error
+	if m.auditor, err = newAuditor(n); err != nil {
+		return err
+	}
 	box, err := n.openBox(ctx, m, dir)
 	if err != nil || box == nil {
 		return err

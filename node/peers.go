@@ -78,6 +78,9 @@ func (n *Node) peers(now time.Time) *controlv1.PeersResponse {
 func (n *Node) meshStatus(now time.Time) *controlv1.MeshStatus {
 	all := n.peers(now)
 	s := &controlv1.MeshStatus{Name: all.Mesh, Problems: all.Problems}
+	if n.machine != nil {
+		s.Compared, s.Disputed = n.machine.auditor.compared.Load(), n.machine.auditor.disputed.Load()
+	}
 	for _, p := range all.Peers {
 		switch p.State {
 		case roster.Alive.String():

@@ -73,6 +73,7 @@ type Initiator struct {
 	attempts map[place.Try]*attempt
 	lines    map[peer.ID]*line
 	sequence uint64
+	audits   int // results being made a second time
 	timer    *time.Timer
 	closed   bool
 }
@@ -228,12 +229,18 @@ func (i *Initiator) withdraw(w *work, why error) {
 	w.here.Wait()
 }
 
-// submit gives an action to the core; nil after Close.
+// maxAudits bounds the results that are made a second time at once: they take slots that work may come for.
+const maxAudits = 1
+
+// submit gives an action to the core; nil after Close, and for an audit while there are enough.
 func (i *Initiator) submit(a *action.Action, r flight.Request, audit Made) *work {
 	i.mu.Lock()
-	if i.closed {
+	if i.closed || !audit.By.IsZero() && i.audits >= maxAudits {
 		i.mu.Unlock()
 		return nil
+	}
+	if !audit.By.IsZero() {
+		i.audits++
 	}
 	i.sequence++
 	w := &work{
@@ -357,6 +364,9 @@ func (i *Initiator) end(w *work, o *flight.Outcome, err error) {
 	}
 	w.ended, w.outcome, w.err = true, o, err
 	delete(i.works, w.id)
+	if !w.audit.By.IsZero() {
+		i.audits--
+	}
 	close(w.done)
 }
 

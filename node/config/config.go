@@ -90,6 +90,7 @@ type Mesh struct {
 	Instances string // whose results are shared, with commas between; empty: all
 	NoShare   string // patterns of output paths, with commas between
 	Locator   string // auto, summary, onehop
+	Audit     string // percent
 	Upload    Size   // bytes a second; 0: no bound
 	Download  Size
 

@@ -318,6 +318,8 @@ type MeshStatus struct {
 	Suspect       int64                  `protobuf:"varint,3,opt,name=suspect,proto3" json:"suspect,omitempty"`
 	Dead          int64                  `protobuf:"varint,4,opt,name=dead,proto3" json:"dead,omitempty"`
 	Problems      []*Problem             `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
+	Compared      int64                  `protobuf:"varint,6,opt,name=compared,proto3" json:"compared,omitempty"` // results of members that were compared with one made here
+	Disputed      int64                  `protobuf:"varint,7,opt,name=disputed,proto3" json:"disputed,omitempty"` // of those, how many differed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +387,20 @@ func (x *MeshStatus) GetProblems() []*Problem {
 		return x.Problems
 	}
 	return nil
+}
+
+func (x *MeshStatus) GetCompared() int64 {
+	if x != nil {
+		return x.Compared
+	}
+	return 0
+}
+
+func (x *MeshStatus) GetDisputed() int64 {
+	if x != nil {
+		return x.Disputed
+	}
+	return 0
 }
 
 // Sandbox is how this machine isolates actions.
@@ -1395,14 +1411,16 @@ const file_proto_control_v1_control_proto_rawDesc = "" +
 	"\aflights\x18\x11 \x03(\v2\x1c.buildmesh.control.v1.FlightR\aflights\x124\n" +
 	"\x04mesh\x18\x1f \x01(\v2 .buildmesh.control.v1.MeshStatusR\x04mesh\x12?\n" +
 	"\alending\x18\x1e \x01(\v2%.buildmesh.control.v1.LendingResponseR\alending\x12!\n" +
-	"\fmemory_bytes\x18\x12 \x01(\x03R\vmemoryBytes\"\x9f\x01\n" +
+	"\fmemory_bytes\x18\x12 \x01(\x03R\vmemoryBytes\"\xd7\x01\n" +
 	"\n" +
 	"MeshStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05alive\x18\x02 \x01(\x03R\x05alive\x12\x18\n" +
 	"\asuspect\x18\x03 \x01(\x03R\asuspect\x12\x12\n" +
 	"\x04dead\x18\x04 \x01(\x03R\x04dead\x129\n" +
-	"\bproblems\x18\x05 \x03(\v2\x1d.buildmesh.control.v1.ProblemR\bproblems\"k\n" +
+	"\bproblems\x18\x05 \x03(\v2\x1d.buildmesh.control.v1.ProblemR\bproblems\x12\x1a\n" +
+	"\bcompared\x18\x06 \x01(\x03R\bcompared\x12\x1a\n" +
+	"\bdisputed\x18\a \x01(\x03R\bdisputed\"k\n" +
 	"\aSandbox\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\tR\x04tier\x12\x12\n" +
 	"\x04init\x18\x02 \x01(\tR\x04init\x12\x16\n" +

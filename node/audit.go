@@ -1,0 +1,87 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/lease"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+	"github.com/buildmesh/buildmesh/node/power"
+)
+
+// weighTime bounds what noting one comparison may take.
+const weighTime = 10 * time.Second
+
+// auditor has some of the results that members made be made again here, and notes what comes of it. What this node makes
+// itself it signs as it does any result: a receipt that disagrees with another's is evidence, and the action is quarantined.
+// It is a lease.Auditor.
+type auditor struct {
+	node     *Node
+	sample   receipt.Sample
+	compared atomic.Int64
+	disputed atomic.Int64 // of those, how many differed
+}
+
+// newAuditor reads the configured rate.
+func newAuditor(n *Node) (*auditor, error) {
+	percent, err := strconv.ParseFloat(n.config.Mesh.Audit, 64)
+	if err != nil || !(percent >= 0 && percent <= 100) {
+		return nil, fmt.Errorf("mesh.audit = %q is not a number from 0 to 100", n.config.Mesh.Audit)
+	}
+	return &auditor{node: n, sample: receipt.Sample{Share: percent / 100}}, nil
+}
+
+// Again implements lease.Auditor. A machine that is short of something makes nothing twice.
+func (x *auditor) Again(_ peer.ID, a *action.Action) bool {
+	if x.node.draining.Load() || x.node.machine.here(a.Platform) != nil || !x.sample.Draw(0) {
+		return false
+	}
+	return x.node.lending.governor.Status().State == power.Open
+}
+
+// Compare implements lease.Auditor. The receipts that came with results of members are kept already, this node's own is not.
+func (x *auditor) Compare(a *action.Action, first, second lease.Made) {
+	if first.Result.GetExitCode() != 0 && second.Result.GetExitCode() != 0 {
+		return // nothing of it is shared
+	}
+	x.compared.Add(1)
+	differ := len(receipt.Compare(first.Result, second.Result)) > 0
+	if differ {
+		x.disputed.Add(1)
+	}
+	own := second
+	if first.By == x.node.identity.ID() {
+		own = first
+	}
+	if own.By != x.node.identity.ID() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), weighTime)
+	defer cancel()
+	if err := x.keep(ctx, a, own, differ); err != nil {
+		x.node.log.Warn("a comparison with a member's result is lost", "action", a.Digest.String(), "err", err)
+	}
+}
+
+// keep signs what this node made. When it differs from a member's, it takes that one's place here: nobody's word counts for
+// more than one's own.
+func (x *auditor) keep(ctx context.Context, a *action.Action, own lease.Made, differ bool) error {
+	root := leaseReceipts{x.node}.root(a)
+	key := actioncache.Key{Action: a.Digest, Root: root}
+	if own.Result.GetExitCode() != 0 { // it succeeded there and fails here: the next who asks runs it
+		return x.node.results.cache.Delete(key)
+	}
+	if differ {
+		if err := x.node.results.cache.Put(ctx, key, own.Result); err != nil {
+			return err
+		}
+	}
+	c := x.node.content
+	return c.company.Load().lookup.Publish(ctx, x.node.identity, c.statement(a, root, own.Result))
+}
