@@ -147,6 +147,7 @@ func (p plan) streamWrite(compressed bool) Row {
 					sent = encoder.EncodeAll(data, nil)
 				}
 				name := fmt.Sprintf("uploads/%s/%s/%s/%d", uuid.NewString(), segment, digest.Hash, digest.SizeBytes)
+				settle()
 				calls, err := rate(ctx, 1, 1, func(ctx context.Context, _ int) error { return s.write(ctx, name, sent) })
 				return calls * float64(len(data)) / (1 << 20), err
 			}, nil
