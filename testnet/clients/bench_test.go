@@ -31,7 +31,7 @@ func BenchmarkRealBuild(b *testing.B) {
 			for b.Loop() {
 				local = append(local, timeBuild(b, bazel, []string{"--spawn_strategy=sandboxed", "--jobs=2"}))
 				node := bazel.Place.StartNode(b)
-				flags := append(node.Remote(), "--jobs=4") // two run, two are on their way
+				flags := append(node.Remote(), "--jobs=3") // two run, one is on its way
 				remote = append(remote, timeBuild(b, bazel, flags))
 				own, below := processorTime(b, node.PID())
 				b.Logf("processor time: %v of the node, %v of its actions", own, below)
