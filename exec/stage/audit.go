@@ -94,14 +94,16 @@ func (c *Cache) auditor() {
 	}
 }
 
-// check compares one file with its digest and condemns its layer when they differ.
+// check compares one file with its digest and condemns its layer, and those that share the file, when they differ.
 func (c *Cache) check(s sample) {
 	got, err := hashFile(filepath.Join(c.dir, layersDir, s.layer.name), s.path, s.want)
 	if err == nil && got == s.want {
 		return
 	}
 	c.mu.Lock()
-	c.condemn(s.layer)
+	for _, l := range c.sharing(s.layer, s.path) {
+		c.condemn(l)
+	}
 	c.mu.Unlock()
 	c.opt.OnIncident(Incident{Layer: s.layer.name, Path: s.path, Want: s.want, Got: got, Err: err})
 }

@@ -153,6 +153,7 @@ func (c *Cache) makeOnce(ctx context.Context, t *tree.Tree, cut *cut) (_ *layer,
 	if err := os.Rename(tmp, filepath.Join(c.dir, layersDir, cut.name)); err != nil {
 		return nil, err
 	}
+	c.twins.add(cut.name, b.twins)
 	return &layer{name: cut.name, bytes: b.list.bytes, nodes: b.list.nodes}, nil
 }
 
@@ -163,6 +164,9 @@ type builder struct {
 	root  *os.Root
 	list  *entries
 	modes Modes
+
+	mu    sync.Mutex // guards twins
+	twins []twin     // that it created, for later layers
 }
 
 func (b *builder) run(ctx context.Context) (err error) {
@@ -256,33 +260,62 @@ func (b *builder) chunk(ctx context.Context, d *dirEntry, files []tree.File) err
 		return err
 	}
 	defer handle.Close()
-	var small []digest.Digest
+	var create []tree.File
 	for i := range files {
-		if files[i].Digest.Size() <= smallFile {
-			small = append(small, files[i].Digest)
-		}
-	}
-	data, err := b.cache.blobs.GetBatch(ctx, small)
-	if err != nil {
-		return err
-	}
-	next := 0
-	for i := range files {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		f := &files[i]
-		if f.Digest.Size() <= smallFile {
-			err = b.write(handle, f, data[next])
-			next++
-		} else {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case f.Digest.Size() > smallFile:
 			err = b.materialize(ctx, at, d, f)
+		case !b.linkTwin(handle, f.Name, b.twinOf(d, f)):
+			create = append(create, *f)
 		}
 		if err != nil {
 			return fmt.Errorf("file %q: %w", path.Join(d.path, f.Name), err)
 		}
 	}
+	return b.create(ctx, handle, d, create)
+}
+
+// create makes small files with new inodes in the directory at.
+func (b *builder) create(ctx context.Context, at *os.File, d *dirEntry, files []tree.File) error {
+	if len(files) == 0 {
+		return nil
+	}
+	digests := make([]digest.Digest, len(files))
+	for i := range files {
+		digests[i] = files[i].Digest
+	}
+	data, err := b.cache.blobs.GetBatch(ctx, digests)
+	if err != nil {
+		return err
+	}
+	made := make([]twin, 0, len(files))
+	for i := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := b.write(at, &files[i], data[i]); err != nil {
+			return fmt.Errorf("file %q: %w", path.Join(d.path, files[i].Name), err)
+		}
+		if t := b.twinOf(d, &files[i]); t.path != "" {
+			made = append(made, t)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.twins = append(b.twins, made...)
 	return nil
+}
+
+// twinOf is what other layers may have f as; none when it has a time of its own.
+func (b *builder) twinOf(d *dirEntry, f *tree.File) twin {
+	mode, mtime := b.attributes(f)
+	if !mtime.Equal(ModTime) {
+		return twin{}
+	}
+	return twin{digest: f.Digest, mode: mode, path: path.Join(d.path, f.Name)}
 }
 
 // write creates f with the given content in a new inode of the directory at.

@@ -88,8 +88,9 @@ type Cache struct {
 	// inodes is held for writing while the mode of a file that may be shared is changed, for reading while such a file is
 	// linked and looked at: who links it later sees its new mode, who linked it before is counted.
 	inodes sync.RWMutex
+	twins  twins
 
-	mu     sync.Mutex // guards everything below; never held during I/O but renames and index lines
+	mu     sync.Mutex // guards everything below; never held during I/O but renames, index lines and incidents
 	index  *os.File
 	layers map[string]*layer
 	idle   *list.List // of *layer with refs 0, least recently used first

@@ -247,12 +247,16 @@ func (c *Cache) remove(l *layer) {
 
 // condemn takes l out of use after an incident: its directory moves to quarantine at once, even from
 // under Roots that hold it. Overlays mounted already keep it; a mount still to come fails rather than
-// show wrong bytes. Called with mu held; the caller holds a reference.
+// show wrong bytes. Called with mu held.
 func (c *Cache) condemn(l *layer) {
 	if l.bad {
 		return
 	}
 	l.bad = true
+	if l.elem != nil {
+		c.idle.Remove(l.elem)
+		l.elem = nil
+	}
 	c.stat.Incidents++
 	delete(c.layers, l.name)
 	c.stat.Bytes -= l.bytes

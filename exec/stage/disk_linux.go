@@ -92,6 +92,11 @@ func (n *newFile) create(at *os.File) error {
 	return os.NewSyscallError("create file", err)
 }
 
+// linkInto gives the file at source, which is no link, another name in the directory at.
+func linkInto(source string, at *os.File, name string) error {
+	return os.NewSyscallError("linkat", unix.Linkat(unix.AT_FDCWD, source, int(at.Fd()), name, 0))
+}
+
 // futimens sets the times of an open file. The C library's function is this call without a path; the
 // wrapper of package unix always passes one.
 func futimens(fd int, times *[2]unix.Timespec) error {

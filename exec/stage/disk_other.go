@@ -45,3 +45,8 @@ func (n *newFile) create(at *os.File) error {
 	}
 	return err
 }
+
+// linkInto gives the file at source another name in the directory at.
+func linkInto(source string, at *os.File, name string) error {
+	return os.Link(source, filepath.Join(at.Name(), name))
+}

@@ -26,7 +26,8 @@
 //     asks is kept by the sandbox, so that both kinds of use share layers.
 //   - All methods are safe for concurrent use. Close waits for everything the Cache started.
 //
-// Files may be hardlinks into the blob store. Their shared inode is given ModTime and the configured
+// A small file that an earlier layer has at the same path is a hardlink of that one: what roots have in common costs
+// no new inode. Larger files may be hardlinks into the blob store. Their shared inode is given ModTime and the configured
 // owner, always the same values; a file that wants others is copied, and so is one whose inode a layer of
 // other Modes has. Hence the layers may only ever be
 // lower directories of an overlay, or be copied: never a writable root.
