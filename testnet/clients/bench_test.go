@@ -74,8 +74,8 @@ func BenchmarkFullHits(b *testing.B) {
 	b.ReportMetric(ours.Seconds()/theirs.Seconds(), "hits/bazel-remote")
 }
 
-// startBazelRemote runs one with an empty cache until the benchmark ends, and gives its address.
-func startBazelRemote(b *testing.B, kit Kit, place Place) string {
+// installBazelRemote gives the path of one.
+func installBazelRemote(b *testing.B, kit Kit, place Place) string {
 	b.Helper()
 	bench := exec.Command("go", "run", "./testnet/bench", "-install", place.Dir)
 	bench.Dir, bench.Stderr = filepath.Join(kit.here, "..", ".."), os.Stderr
@@ -83,8 +83,14 @@ func startBazelRemote(b *testing.B, kit Kit, place Place) string {
 	if err != nil {
 		b.Fatalf("get bazel-remote: %v", err)
 	}
+	return strings.TrimSpace(string(path))
+}
+
+// startBazelRemote runs one with an empty cache until the benchmark ends, and gives its address.
+func startBazelRemote(b *testing.B, kit Kit, place Place) string {
+	b.Helper()
 	grpc, http := freePort(b), freePort(b)
-	cmd := exec.Command(strings.TrimSpace(string(path)), "--dir", filepath.Join(place.Dir, "bazel-remote"), "--max_size", "20",
+	cmd := exec.Command(installBazelRemote(b, kit, place), "--dir", filepath.Join(place.Dir, "bazel-remote"), "--max_size", "20",
 		"--grpc_address", grpc, "--http_address", http, "--access_log_level", "none")
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
@@ -106,6 +112,13 @@ func startBazelRemote(b *testing.B, kit Kit, place Place) string {
 // timeBuild builds from a new output base and returns how long it took after analysis.
 func timeBuild(b *testing.B, bazel *Bazel, flags []string) time.Duration {
 	b.Helper()
+	took, _ := timedBuild(b, bazel, flags)
+	return took
+}
+
+// timedBuild is timeBuild that also tells how the actions ran.
+func timedBuild(b *testing.B, bazel *Bazel, flags []string) (time.Duration, map[string]int) {
+	b.Helper()
 	base := bazel.NewOutputBase(b)
 	analysed := base.Run(b, "build", append(slices.Clone(flags), "--nobuild", "//app:all")...)
 	if analysed.Exit != 0 {
@@ -118,7 +131,7 @@ func timeBuild(b *testing.B, bazel *Bazel, flags []string) time.Duration {
 	own, below := processorTime(b, base.serverPID(b))
 	b.Logf("%.1f s: %v; processor time: %v of Bazel, %v of what it ran", built.Elapsed.Seconds(), built.Processes, own, below)
 	base.shutdown(b)
-	return built.Elapsed
+	return built.Elapsed, built.Processes
 }
 
 // processorTime is what a process and the ended processes below it have used, user and system together.

@@ -1,7 +1,13 @@
 package clients
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/buildmesh/buildmesh/testnet/lab"
 	"github.com/buildmesh/buildmesh/testnet/scenarios"
@@ -10,15 +16,19 @@ import (
 // labEndpoint is where every node of a laboratory answers on its own machine.
 const labEndpoint = "grpc://127.0.0.1:8980"
 
-// What one node of a mesh has built, no other node builds again: a clean build there is made of cache hits only. It is
-// so too when the node that built has gone, because what was fetched is kept.
-func TestMesh(t *testing.T) {
-	bazel := Find(t).Bazel4(t)
-	binary, err := lab.Build(t.Context(), bazel.Place.Dir)
+// Mesh makes one of so many nodes that run in this place, n1 and so on; it ends with the test.
+func (p Place) Mesh(t testing.TB, count int, settings string) *lab.Lab {
+	t.Helper()
+	binary, err := lab.Build(t.Context(), p.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := lab.New(lab.Options{Binary: binary})
+	options := lab.Options{Binary: binary, Dir: p.Dir}
+	if p.root != "" {
+		options.Enter = []string{filepath.Join(p.kit.here, "enter"), p.root, p.Dir, filepath.Join(p.kit.dir, "src")}
+		options.Inside = p.Inside
+	}
+	l, err := lab.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,9 +42,17 @@ func TestMesh(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := scenarios.Mesh(t.Context(), l, 5, "", t.Logf); err != nil {
+	if err := scenarios.Mesh(t.Context(), l, count, settings, t.Logf); err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// What one node of a mesh has built, no other node builds again: a clean build there is made of cache hits only. It is
+// so too when the node that built has gone, because what was fetched is kept.
+func TestMesh(t *testing.T) {
+	bazel := Find(t).Bazel7(t)
+	l := bazel.Place.Mesh(t, 5, "")
 	build := func(node string) Build {
 		made := bazel.On(l.Node(node).Begin).NewOutputBase(t).Run(t, "build", append(RemoteAt(labEndpoint), "//app:grep")...)
 		succeed(t, "clean build on "+node, made)
@@ -52,4 +70,69 @@ func TestMesh(t *testing.T) {
 			}
 		}
 	}
+}
+
+// BenchmarkMeshHits builds the C++ project from nothing on nodes of a mesh that do not know it, after the first one has
+// built it, in turn with the same against a bazel-remote that all share, and reports the medians and their ratio. Every
+// action has to be a hit. It needs bazel-remote, which it gets as `make bench` does. Run it once:
+//
+//	go test ./testnet/clients -run '^$' -bench MeshHits -benchtime 1x
+func BenchmarkMeshHits(b *testing.B) {
+	kit := Find(b)
+	bazel := kit.Bazel7(b)
+	l := bazel.Place.Mesh(b, 5, "")
+	server, err := l.Add("server", lab.Machine{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	shared := []string{"--remote_cache=grpc://" + serveBazelRemote(b, kit, bazel.Place, server), "--spawn_strategy=sandboxed", "--remote_timeout=60"}
+	n1 := bazel.On(l.Node("n1").Begin)
+	timeBuild(b, n1, RemoteAt(labEndpoint))
+	timeBuild(b, n1, shared)
+	for b.Loop() {
+		var ours, theirs []time.Duration
+		for _, n := range l.Nodes()[1:5] {
+			there := bazel.On(n.Begin)
+			ours = append(ours, timeHits(b, there, RemoteAt(labEndpoint)))
+			theirs = append(theirs, timeHits(b, there, shared))
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(median(ours).Seconds(), "mesh-s")
+		b.ReportMetric(median(theirs).Seconds(), "bazel-remote-s")
+		b.ReportMetric(median(ours).Seconds()/median(theirs).Seconds(), "mesh/bazel-remote")
+	}
+}
+
+// timeHits is timeBuild for a build that must run nothing.
+func timeHits(b *testing.B, bazel *Bazel, flags []string) time.Duration {
+	b.Helper()
+	took, processes := timedBuild(b, bazel, flags)
+	if n := processes["remote"] + processes["linux-sandbox"]; n > 0 {
+		b.Errorf("%d actions ran again: %v", n, processes)
+	}
+	return took
+}
+
+// serveBazelRemote runs one on a machine of the laboratory until the benchmark ends, and gives its address.
+func serveBazelRemote(b *testing.B, kit Kit, place Place, machine *lab.Node) string {
+	b.Helper()
+	address := fmt.Sprintf("%s:9092", machine.Address())
+	cmd := exec.Command(installBazelRemote(b, kit, place), "--dir", filepath.Join(place.Dir, "bazel-remote"), "--max_size", "20",
+		"--grpc_address", address, "--http_address", fmt.Sprintf("%s:9090", machine.Address()), "--access_log_level", "none")
+	cmd.Stderr = os.Stderr
+	if err := machine.Begin(cmd); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	Eventually(b, 30*time.Second, "bazel-remote listens", func() error {
+		conn, err := machine.Dial(b.Context(), "tcp", address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	return address
 }

@@ -20,6 +20,19 @@ type Options struct {
 	Binary string // the buildmesh to run; Build makes one
 	Dir    string // where the lab makes its directory; empty: /var/tmp, because nodes want a disk
 	Seed   int64  // of the loss on slow wires
+
+	// Enter is put before the nodes' commands: a program that gives them another root, say, and becomes what it is told to
+	// run. Inside is then what Binary and paths below Dir are called there.
+	Enter  []string
+	Inside func(path string) string
+}
+
+// inside is what the nodes call a path.
+func (o Options) inside(path string) string {
+	if o.Inside == nil {
+		return path
+	}
+	return o.Inside(path)
 }
 
 // Lab is a switch and the nodes plugged into it. Its methods may be called by several goroutines.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -64,8 +65,8 @@ func (n *Node) Dir() string { return n.dir }
 // environ is what the node and its command line see: nothing of the caller's own settings.
 func (n *Node) environ() []string {
 	return append([]string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + n.dir, "LC_ALL=C.UTF-8",
-		"BUILDMESH_DIR_BASE=" + n.dir, "BUILDMESH_NODE_NAME=" + n.Name, "BUILDMESH_NODE_DRAIN=2s",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + n.lab.options.inside(n.dir), "LC_ALL=C.UTF-8",
+		"BUILDMESH_DIR_BASE=" + n.lab.options.inside(n.dir), "BUILDMESH_NODE_NAME=" + n.Name, "BUILDMESH_NODE_DRAIN=2s",
 	}, n.settings...)
 }
 
@@ -106,7 +107,7 @@ func (n *Node) begin() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := n.command("up")
+	cmd := n.command(context.Background(), "up")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt typed at the lab is the lab's, not the nodes'
 	if err := n.port.space.start(cmd); err != nil {
@@ -123,8 +124,10 @@ func (n *Node) begin() (*process, error) {
 }
 
 // command is one of the node's command line, not yet in its namespace.
-func (n *Node) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(n.lab.options.Binary, args...)
+func (n *Node) command(ctx context.Context, args ...string) *exec.Cmd {
+	o := &n.lab.options
+	words := slices.Concat(o.Enter, []string{o.inside(o.Binary)}, args)
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Env, cmd.Dir = n.environ(), n.dir
 	return cmd
 }
@@ -237,9 +240,7 @@ func (n *Node) Log() string {
 func (n *Node) Run(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, verbLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, n.lab.options.Binary, args...)
-	cmd.Env, cmd.Dir = n.environ(), n.dir
-	return n.Output(cmd)
+	return n.Output(n.command(ctx, args...))
 }
 
 // Output runs any command on the node's machine and returns what it prints, stderr included.
