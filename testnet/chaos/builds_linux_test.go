@@ -7,39 +7,38 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/buildmesh/buildmesh/testnet/clients"
 	"github.com/buildmesh/buildmesh/testnet/lab"
 )
 
 var (
-	seeds   = flag.Int("seeds", 2, "how many plans work is disturbed by")
+	seeds   = flag.Int("seeds", 3, "how many plans each kind of build is disturbed by")
 	first   = flag.Int64("seed", 1, "the first seed")
-	actions = flag.Int("work", 80, "how many actions each plan disturbs")
+	only    = flag.String("kinds", "", "what is done to nodes, like kill,sleep; empty: everything")
+	actions = flag.Int("work", 60, "how many actions TestWork asks for")
 )
 
 const (
-	pace = 30 * time.Millisecond // of an action on five nodes with two slots each
-	// work is what every action does; the argument of sleep marks its processes for whoever looks for leftovers.
-	work   = `sleep 0.30463; seq "$1" 20000 | sha256sum`
-	marker = "sleep\x000.30463\x00"
-	limit  = 3 * time.Minute // of the work under one plan
+	limit = 4 * time.Minute // of a build under a plan
+	// work is what every action of TestWork does.
+	work = `sleep 0.30463; seq "$1" 20000 | sha256sum`
 )
 
-// Work over a mesh whose nodes are killed, put to sleep, cut off, slowed, moved, paused and revoked succeeds, its
+// machine is what the nodes run on: the disks are so small that one can be filled.
+var machine = lab.Machine{Settings: []string{"BUILDMESH_EXEC_CORES=2"}, Disk: 256 << 20}
+
+// build has something built, anew in every run, and gives what came out, by name.
+type build func(ctx context.Context, run string) (map[string]string, error)
+
+// Work over a mesh whose nodes are killed, put to sleep, cut off, slowed, moved, paused, filled up and revoked succeeds, its
 // outputs are those of undisturbed work, and nothing of its actions is left.
-func TestWorkUnderChaos(t *testing.T) {
-	if err := lab.Lacking(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	l := mesh(t, 5, "exec.cores=2")
-	office := &Office{Lab: l, Member: "n1", Log: t.Logf}
+func TestWork(t *testing.T) {
+	equipped(t)
+	l := mesh(t, 5, machine)
 	load, err := NewLoad(l.Node("n1"))
 	if err != nil {
 		t.Fatal(err)
@@ -49,60 +48,118 @@ func TestWorkUnderChaos(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint(i)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	begun := time.Now()
-	calm, err := load.Run(ctx, "calm", work, names)
+	underPlans(t, l, 4*time.Second, func(ctx context.Context, run string) (map[string]string, error) {
+		outcome, err := load.Run(ctx, run, work, names)
+		if err == nil {
+			t.Logf("ran: %s", outcome)
+		}
+		return outcome.Stdout, err
+	})
+}
+
+// A real Bazel builds like that.
+func TestBazel(t *testing.T) {
+	equipped(t)
+	bazel := clients.Find(t).Bazel7(t)
+	l := bazel.Place.Mesh(t, 5, machine)
+	base := bazel.On(l.Node("n1").Begin).NewOutputBase(t)
+	underPlans(t, l, 10*time.Second, func(_ context.Context, run string) (map[string]string, error) {
+		made := base.Run(t, "build", append(clients.RemoteAt(clients.LabEndpoint), "--jobs=24", "--remote_download_all",
+			"--action_env=RUN="+run, "//lattice")...)
+		if made.Exit != 0 {
+			return nil, fmt.Errorf("exit %d\n%s", made.Exit, made.Tail())
+		}
+		if n := made.Processes["remote"]; n != 48 {
+			return nil, fmt.Errorf("of 48 actions %v ran", made.Processes)
+		}
+		return outputs(filepath.Join(base.Dir(), "execroot", "smoke", "bazel-out", "k8-fastbuild", "bin", "lattice"), "*.txt")
+	})
+}
+
+// outputs are the files that match, by name.
+func outputs(dir, pattern string) (map[string]string, error) {
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for _, path := range found {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		all[filepath.Base(path)] = string(data)
+	}
+	return all, nil
+}
+
+// equipped skips a test on a machine where no lab can be made; in CI it fails it.
+func equipped(t *testing.T) {
+	t.Helper()
+	err := lab.Lacking()
+	if err != nil && os.Getenv("CI") != "" {
 		t.Fatal(err)
 	}
-	t.Logf("undisturbed: %.1f s; %s", time.Since(begun).Seconds(), calm)
-	for seed := *first; seed < *first+int64(*seeds); seed++ {
-		underPlan(t, office, load, seed, names, calm)
+	if err != nil {
+		t.Skip(err)
 	}
 }
 
-// underPlan has the work done while a plan is carried out.
-func underPlan(t *testing.T, office *Office, load *Load, seed int64, names []string, calm *Outcome) {
+// underPlans has n1 build, first undisturbed and then under the plan of every seed, whose events begin within about as long
+// as a build takes.
+func underPlans(t *testing.T, l *lab.Lab, within time.Duration, b build) {
 	t.Helper()
-	plan := Make(seed, []string{"n2", "n3", "n4", "n5"}, time.Duration(*actions)*pace, []Kind{Kill, Sleep, Unplug, Partition, Slow, Move, Pause})
-	t.Logf("seed %d:\n%s", seed, plan)
+	kinds := Kinds()
+	if *only != "" {
+		kinds = nil
+		for kind := range strings.SplitSeq(*only, ",") {
+			kinds = append(kinds, Kind(kind))
+		}
+	}
+	begun := time.Now()
+	calm, err := b(t.Context(), "calm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(calm) == 0 {
+		t.Fatal("nothing came out")
+	}
+	t.Logf("undisturbed: %.1f s, %d outputs", time.Since(begun).Seconds(), len(calm))
+	for seed := *first; seed < *first+int64(*seeds); seed++ {
+		plan := Make(seed, []string{"n2", "n3", "n4", "n5"}, within, kinds)
+		t.Logf("seed %d:\n%s", seed, plan)
+		underPlan(t, &Office{Lab: l, Member: "n1", Log: t.Logf}, plan, func(ctx context.Context) {
+			begun := time.Now()
+			got, err := b(ctx, fmt.Sprint("seed", seed))
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			t.Logf("seed %d: %.1f s", seed, time.Since(begun).Seconds())
+			if !maps.Equal(got, calm) {
+				t.Errorf("seed %d: outputs differ", seed)
+			}
+		})
+		took, err := lab.Eventually(t.Context(), time.Minute, func(ctx context.Context) error { return Left(ctx, l) })
+		if err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+		t.Logf("seed %d: tidy after %.1f s", seed, took.Seconds())
+	}
+}
+
+// underPlan does something while a plan is carried out; when it is done, what is disturbed is healed.
+func underPlan(t *testing.T, office *Office, plan Plan, do func(context.Context)) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	disturbing, calmDown := context.WithCancel(ctx)
 	carried := make(chan error, 1)
 	go func() { carried <- office.Carry(disturbing, plan) }()
-	begun := time.Now()
-	got, err := load.Run(ctx, fmt.Sprint("seed", seed), work, names)
-	took := time.Since(begun)
-	calmDown()
-	if err := <-carried; err != nil {
-		t.Errorf("seed %d: the plan: %v", seed, err)
-	}
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
-	}
-	t.Logf("seed %d: %.1f s; %s", seed, took.Seconds(), got)
-	if !maps.Equal(got.Stdout, calm.Stdout) {
-		t.Errorf("seed %d: outputs differ", seed)
-	}
-	if _, err := lab.Eventually(t.Context(), time.Minute, leftovers); err != nil {
-		t.Errorf("seed %d: %v", seed, err)
-	}
-}
-
-// leftovers are processes of the work's actions.
-func leftovers(context.Context) error {
-	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return err
-	}
-	left := slices.DeleteFunc(found, func(path string) bool {
-		line, err := os.ReadFile(path)
-		return err != nil || !strings.HasPrefix(string(line), marker)
-	})
-	if len(left) > 0 {
-		return fmt.Errorf("processes of actions are left: %v", left)
-	}
-	return nil
+	defer func() {
+		calmDown()
+		if err := <-carried; err != nil {
+			t.Errorf("the plan: %v", err)
+		}
+	}()
+	do(ctx)
 }

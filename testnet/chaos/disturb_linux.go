@@ -11,15 +11,14 @@ import (
 	"time"
 
 	"github.com/buildmesh/buildmesh/testnet/lab"
+	"github.com/buildmesh/buildmesh/testnet/scenarios"
 )
 
 // Office is a mesh in a lab that a plan is carried out on.
 type Office struct {
 	Lab    *lab.Lab
 	Member string // a node that no plan disturbs: it pauses nobody, and invites and revokes the others
-	// Admit makes the node a member of the mesh again after it was revoked.
-	Admit func(ctx context.Context, node *lab.Node) error
-	Log   func(string, ...any)
+	Log    func(string, ...any)
 
 	wiring sync.Mutex // held while the wiring is not as it should be
 	mu     sync.Mutex // guards moved
@@ -108,6 +107,8 @@ func (o *Office) begin(n *lab.Node, kind Kind) error {
 		return n.Move(netip.AddrFrom4([4]byte{10, 77, byte(100 + o.moved/250), byte(1 + o.moved%250)}))
 	case Pause:
 		return said(n.Run(context.Background(), "pause"))
+	case Fill:
+		return n.Fill()
 	case Revoke:
 		return said(o.Lab.Node(o.Member).Run(context.Background(), "revoke", n.Name))
 	}
@@ -127,6 +128,8 @@ func (o *Office) heal(ctx context.Context, n *lab.Node, kind Kind) error {
 		return o.Lab.Heal()
 	case Pause:
 		return said(n.Run(ctx, "resume"))
+	case Fill:
+		return n.Empty()
 	case Revoke: // somebody else gets the machine
 		if err := n.Stop(); err != nil {
 			return err
@@ -137,7 +140,7 @@ func (o *Office) heal(ctx context.Context, n *lab.Node, kind Kind) error {
 		if err := n.Start(ctx); err != nil {
 			return err
 		}
-		return o.Admit(ctx, n)
+		return scenarios.Admit(ctx, o.Lab, o.Member, n.Name)
 	}
 	return nil
 }

@@ -1,20 +1,21 @@
-// Package chaos disturbs a mesh while a real build runs over it, by a plan that a seed makes.
+// Package chaos disturbs a mesh while real builds run over it, by plans that seeds make.
 //
-// Nouns: Event (one disturbance of one node: when, what, for how long), Plan (the events of one build), Kind
-// (what an event does).
+// Nouns: Event (one disturbance of one node: when, what, for how long), Plan (the events of one build), Kind (what an
+// event does), Office (a lab in which plans are carried out), Load (a client that has small actions run).
 //
-//	go test ./testnet/chaos                          a few seeds
-//	go test ./testnet/chaos -seeds 200 -timeout 5h   many
-//	go test ./testnet/chaos -seed 17 -v              one, with what happened when
+//	go test -v ./testnet/chaos                                       a few seeds of each kind of build
+//	go test -v ./testnet/chaos -run Bazel -seeds 200 -timeout 2h     many
+//	go test -v ./testnet/chaos -run Bazel -seed 17 -seeds 1          one, with what happened when
+//	go test -v ./testnet/chaos -run Work -kinds kill -seeds 100 -timeout 1h
 //
-// A build is disturbed from begin to end; then everything is healed. It has to succeed, every output has to be,
-// byte for byte, that of an undisturbed build, and no process of an action may be left.
+// A build is disturbed from begin to end; then everything is healed. It has to succeed, every output has to be, byte for
+// byte, that of an undisturbed build, and no process, mount, directory, slot or pin of an action may be left (see Left).
 //
-// Promises: the same seed makes the same plan; it never disturbs the node that builds, and always leaves one
-// other undisturbed. Events on the network do not overlap, others do. What is disturbed is healed again before
-// the plan ends, but for a revocation.
+// Promises: the same seed makes the same plan; it never disturbs the node that builds, and always leaves one other
+// undisturbed. Events on the network do not overlap, others do. What is disturbed is healed again before the next build;
+// who was revoked comes in again as somebody new.
 //
 // What it does not do: a plan is the same in every run, what nodes do between two events is not.
 //
-// Start reading at plan.go, Make. The test that shows it whole is TestBuildsUnderChaos.
+// Start reading at plan.go, Make. The test that shows it whole is TestWork.
 package chaos

@@ -21,11 +21,12 @@ const (
 	Slow      Kind = "slow"      // a thin, long wire
 	Move      Kind = "move"      // another address, for good
 	Pause     Kind = "pause"     // its owner wants the machine
+	Fill      Kind = "fill"      // no byte more goes on its disk
 	Revoke    Kind = "revoke"    // no longer a member, for good
 )
 
 // Kinds lists all of them.
-func Kinds() []Kind { return []Kind{Kill, Sleep, Unplug, Partition, Slow, Move, Pause, Revoke} }
+func Kinds() []Kind { return []Kind{Kill, Sleep, Unplug, Partition, Slow, Move, Pause, Fill, Revoke} }
 
 // network tells whether a kind changes the wiring, of which there is one.
 func (k Kind) network() bool { return k == Partition || k == Slow }

@@ -30,7 +30,7 @@ func BenchmarkSleepers(b *testing.B) {
 	}
 	names := make([]string, *sleepers)
 	for b.Loop() {
-		l := mesh(b, *machines, fmt.Sprintf("exec.cores=%d", *slots))
+		l := mesh(b, *machines, lab.Machine{Settings: []string{fmt.Sprintf("BUILDMESH_EXEC_CORES=%d", *slots)}})
 		load, err := NewLoad(l.Node("n1"))
 		if err != nil {
 			b.Fatal(err)
@@ -93,8 +93,8 @@ func lose(ctx context.Context, b *testing.B, l *lab.Lab, count int, within time.
 	}
 }
 
-// mesh makes one of so many nodes with settings, n1 and so on, that ends with the test.
-func mesh(t testing.TB, count int, settings string) *lab.Lab {
+// mesh makes one of so many nodes on equal machines, n1 and so on, that ends with the test.
+func mesh(t testing.TB, count int, machine lab.Machine) *lab.Lab {
 	t.Helper()
 	binary, err := lab.Build(t.Context(), scratch)
 	if err != nil {
@@ -114,7 +114,7 @@ func mesh(t testing.TB, count int, settings string) *lab.Lab {
 			t.Error(err)
 		}
 	})
-	if err := scenarios.Mesh(t.Context(), l, count, settings, t.Logf); err != nil {
+	if err := scenarios.Mesh(t.Context(), l, count, machine, t.Logf); err != nil {
 		t.Fatal(err)
 	}
 	return l

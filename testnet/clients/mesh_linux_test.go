@@ -10,51 +10,15 @@ import (
 	"time"
 
 	"github.com/buildmesh/buildmesh/testnet/lab"
-	"github.com/buildmesh/buildmesh/testnet/scenarios"
 )
-
-// labEndpoint is where every node of a laboratory answers on its own machine.
-const labEndpoint = "grpc://127.0.0.1:8980"
-
-// Mesh makes one of so many nodes that run in this place, n1 and so on; it ends with the test.
-func (p Place) Mesh(t testing.TB, count int, settings string) *lab.Lab {
-	t.Helper()
-	binary, err := lab.Build(t.Context(), p.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := lab.Options{Binary: binary, Dir: p.Dir}
-	if p.root != "" {
-		options.Enter = []string{filepath.Join(p.kit.here, "enter"), p.root, p.Dir, filepath.Join(p.kit.dir, "src")}
-		options.Inside = p.Inside
-	}
-	l, err := lab.New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			for _, n := range l.Nodes() {
-				t.Logf("%s said:\n%s", n.Name, n.Log())
-			}
-		}
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := scenarios.Mesh(t.Context(), l, count, settings, t.Logf); err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
 
 // What one node of a mesh has built, no other node builds again: a clean build there is made of cache hits only. It is
 // so too when the node that built has gone, because what was fetched is kept.
 func TestMesh(t *testing.T) {
 	bazel := Find(t).Bazel7(t)
-	l := bazel.Place.Mesh(t, 5, "")
+	l := bazel.Place.Mesh(t, 5, lab.Machine{})
 	build := func(node string) Build {
-		made := bazel.On(l.Node(node).Begin).NewOutputBase(t).Run(t, "build", append(RemoteAt(labEndpoint), "//app:grep")...)
+		made := bazel.On(l.Node(node).Begin).NewOutputBase(t).Run(t, "build", append(RemoteAt(LabEndpoint), "//app:grep")...)
 		succeed(t, "clean build on "+node, made)
 		return made
 	}
@@ -80,20 +44,20 @@ func TestMesh(t *testing.T) {
 func BenchmarkMeshHits(b *testing.B) {
 	kit := Find(b)
 	bazel := kit.Bazel7(b)
-	l := bazel.Place.Mesh(b, 5, "")
+	l := bazel.Place.Mesh(b, 5, lab.Machine{})
 	server, err := l.Add("server", lab.Machine{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	shared := []string{"--remote_cache=grpc://" + serveBazelRemote(b, kit, bazel.Place, server), "--spawn_strategy=sandboxed", "--remote_timeout=60"}
 	n1 := bazel.On(l.Node("n1").Begin)
-	timeBuild(b, n1, RemoteAt(labEndpoint))
+	timeBuild(b, n1, RemoteAt(LabEndpoint))
 	timeBuild(b, n1, shared)
 	for b.Loop() {
 		var ours, theirs []time.Duration
 		for _, n := range l.Nodes()[1:5] {
 			there := bazel.On(n.Begin)
-			ours = append(ours, timeHits(b, there, RemoteAt(labEndpoint)))
+			ours = append(ours, timeHits(b, there, RemoteAt(LabEndpoint)))
 			theirs = append(theirs, timeHits(b, there, shared))
 		}
 		b.ReportMetric(0, "ns/op")

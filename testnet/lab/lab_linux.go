@@ -97,6 +97,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 type Machine struct {
 	Address  netip.Addr // in Network; the zero value: the next free one
 	Settings []string   // further settings, like BUILDMESH_STORE_MAX_SIZE=1GiB
+	Disk     int64      // bytes of a disk of its own, in memory; 0: it shares the lab's
 }
 
 // Add makes a machine and plugs it into the switch; no node runs on it yet.
@@ -120,6 +121,11 @@ func (l *Lab) Add(name string, machine Machine) (*Node, error) {
 	n := newNode(l, name, port, machine.Settings)
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
 		return nil, err
+	}
+	if machine.Disk > 0 {
+		if err := n.mount(machine.Disk); err != nil {
+			return nil, err
+		}
 	}
 	l.nodes[name] = n
 	l.order = append(l.order, name)
@@ -165,6 +171,7 @@ func (l *Lab) close() error {
 	if l.network != nil {
 		l.network.close()
 	}
+	unmount(l.dir)
 	errs = append(errs, os.RemoveAll(l.dir), l.lock.Close())
 	return errors.Join(errs...)
 }

@@ -42,6 +42,7 @@ func sweep(parent string) {
 		}
 		lock, err := os.Open(filepath.Join(dir, "lock"))
 		if err == nil && unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			unmount(dir)
 			_ = os.RemoveAll(dir)
 		}
 		if err == nil {

@@ -48,7 +48,7 @@ func measureIdle(b *testing.B, binary string) {
 			b.Error(err)
 		}
 	}()
-	if err := Mesh(b.Context(), l, *nodes, "", b.Logf); err != nil {
+	if err := Mesh(b.Context(), l, *nodes, lab.Machine{}, b.Logf); err != nil {
 		b.Fatal(err)
 	}
 	if err := pass(b.Context(), calm); err != nil {
