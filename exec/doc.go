@@ -15,6 +15,7 @@
 //	bot          actions lent to bots of the Remote Workers API
 //	run          all of the above for one action, once
 //	collect      what it left behind, as blobs and an action result
+//	journal      what became of it, for who asks why
 //
 // What the room does not do: it opens no socket, knows no configuration and no user interface; it
 // imports of dht and mesh only values (digest, tree, peer) and reaches content through small

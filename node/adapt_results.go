@@ -97,15 +97,21 @@ func (n *Node) clientResults() clientResults {
 
 // Get implements reapi.Results.
 func (c clientResults) Get(ctx context.Context, d digest.Digest) (*repb.ActionResult, error) {
-	found, err := c.results.find(ctx, d, c.roots...)
+	found, _, err := c.locate(ctx, d)
+	return found, err
+}
+
+// locate is Get, and tells which member the result is from; "" when it was here.
+func (c clientResults) locate(ctx context.Context, d digest.Digest) (found *repb.ActionResult, from string, err error) {
+	found, err = c.results.find(ctx, d, c.roots...)
 	if errors.Is(err, actioncache.ErrNotFound) {
 		// What a client has made itself is nobody else's, so the last root is not asked for.
-		found, err = c.node.findInMesh(ctx, d, err, c.roots[:len(c.roots)-1]...)
+		found, from, err = c.node.findInMesh(ctx, d, err, c.roots[:len(c.roots)-1]...)
 	}
 	if errors.Is(err, actioncache.ErrNotFound) {
-		return nil, noResult{err}
+		return nil, "", noResult{err}
 	}
-	return found, err
+	return found, from, err
 }
 
 // noResult is a miss as the endpoint knows it, made without formatting a word.
@@ -150,18 +156,18 @@ func (f flightResults) root(a *action.Action) actioncache.Root {
 }
 
 // Get implements flight.Results.
-func (f flightResults) Get(ctx context.Context, a *action.Action) (*repb.ActionResult, error) {
-	found, err := f.results.find(ctx, a.Digest, f.root(a), actioncache.Client)
+func (f flightResults) Get(ctx context.Context, a *action.Action) (found *repb.ActionResult, from string, err error) {
+	found, err = f.results.find(ctx, a.Digest, f.root(a), actioncache.Client)
 	if errors.Is(err, actioncache.ErrNotFound) {
-		found, err = f.node.findInMesh(ctx, a.Digest, err, f.root(a))
+		found, from, err = f.node.findInMesh(ctx, a.Digest, err, f.root(a))
 	}
 	if errors.Is(err, actioncache.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %w", flight.ErrNotCached, err)
+		return nil, "", fmt.Errorf("%w: %w", flight.ErrNotCached, err)
 	}
 	if err == nil {
 		f.counts.end(web.Cached)
 	}
-	return found, err
+	return found, from, err
 }
 
 // Put implements flight.Results.
@@ -180,13 +186,18 @@ func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.Action
 }
 
 // findInMesh looks a result up among the other members after miss, the local cache's word. Of no mesh, it is that word.
-func (n *Node) findInMesh(ctx context.Context, d digest.Digest, miss error, roots ...actioncache.Root) (*repb.ActionResult, error) {
+// from names the member whose result it is.
+func (n *Node) findInMesh(ctx context.Context, d digest.Digest, miss error, roots ...actioncache.Root) (found *repb.ActionResult, from string, err error) {
 	if n.content == nil || len(roots) == 0 {
-		return nil, miss
+		return nil, "", miss
 	}
-	found, err := n.content.find(ctx, d, roots...)
-	if err == nil {
-		n.results.found.Add(1)
+	found, by, err := n.content.find(ctx, d, roots...)
+	if err != nil {
+		return nil, "", err
 	}
-	return found, err
+	n.results.found.Add(1)
+	if by == n.identity.ID() {
+		return found, "", nil
+	}
+	return found, n.nameOf(by), nil
 }

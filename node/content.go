@@ -222,12 +222,13 @@ func (c *content) changed(change member.Change) {
 
 // find looks a result up in the mesh. A hit is complete and local. Errors wrap actioncache.ErrNotFound on a miss, whatever
 // the reason: running is always right.
-func (c *content) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (*repb.ActionResult, error) {
+// by is who answers for it.
+func (c *content) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (r *repb.ActionResult, by peer.ID, err error) {
 	found, err := c.company.Load().lookup.Find(ctx, d, roots...)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", actioncache.ErrNotFound, err)
+		return nil, peer.ID{}, fmt.Errorf("%w: %w", actioncache.ErrNotFound, err)
 	}
-	return found.Result, nil
+	return found.Result, found.Receipt.Executor, nil
 }
 
 // publish signs a result that this node has made and stored, and tells the mesh of it, unless it is private.

@@ -20,7 +20,7 @@ import (
 // openEndpoint makes the Remote Execution endpoint and listens.
 func (n *Node) openEndpoint(context.Context) error {
 	endpoint, err := reapi.New(reapi.Config{
-		Blobs: n.store, Results: notedResults{n.clientResults(), n.bridge}, Features: n.features(),
+		Blobs: n.store, Results: notedResults{n.clientResults(), n.bridge, n.journal}, Features: n.features(),
 		Limits: reapi.Limits{MaxBlob: n.maxBlob()},
 		Name:   n.config.Node.Name, Logs: n.logs, Observer: n.metrics.Requests(), Log: n.log,
 	})
@@ -90,6 +90,7 @@ func (n *Node) openControl(context.Context) error {
 	controlv1.RegisterContentServer(server.Registrar(), contentAnswers{node: n})
 	controlv1.RegisterArchiveServer(server.Registrar(), archiveAnswers{node: n})
 	controlv1.RegisterLendingServer(server.Registrar(), lendingAnswers{lending: n.lending})
+	controlv1.RegisterJournalServer(server.Registrar(), journalAnswers{node: n})
 	n.control = server
 	n.onClose("control", func() error { server.Close(goodbye); return nil })
 	return nil

@@ -173,7 +173,7 @@ func (n *Node) newFlights(m *machine, executor *run.Runner) *flight.Table {
 		Results: flightResults{n.results, n, actioncache.Root(m.fingerprint.Sum), m.counts},
 		Match:   m.match,
 		Status:  reapi.Status, Limits: action.Limits{MaxTimeout: n.config.Exec.MaxTimeout},
-		WholeRootInstances: instances(n.config.Exec.RootInstances), Worker: n.config.Node.Name,
+		WholeRootInstances: instances(n.config.Exec.RootInstances), Worker: n.config.Node.Name, Ended: n.journal.Ended,
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/exec/journal"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/node/asset"
@@ -42,6 +43,7 @@ type Node struct {
 	logs     *logstream.Streams
 	assets   *asset.Service
 	bridge   *bridge.Origin
+	journal  *journal.Journal
 	mesh     *meshed // nil: this node stands alone
 	lending  *lending
 	content  *content        // nil: nothing is shared
@@ -82,7 +84,7 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger, version string
 		name string
 		open func(context.Context) error
 	}{
-		{"state", n.openState}, {"mesh", n.openMesh}, {"store", n.openStore}, {"results", n.openResults}, {"logs", n.openLogs},
+		{"state", n.openState}, {"mesh", n.openMesh}, {"store", n.openStore}, {"results", n.openResults}, {"logs", n.openLogs}, {"journal", n.openJournal},
 		{"assets", n.openAssets}, {"lending", n.openLending}, {"machine", n.openMachine}, {"presence", n.openPresence}, {"content", n.openContent}, {"peers", n.openPeers},
 		{"endpoint", n.openEndpoint}, {"web", n.openWeb}, {"control", n.openControl},
 	} {

@@ -10,6 +10,8 @@ import (
 
 	index "github.com/buildmesh/buildmesh/dht/asset"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/journal"
 	"github.com/buildmesh/buildmesh/node/asset"
 	"github.com/buildmesh/buildmesh/node/bot"
 	"github.com/buildmesh/buildmesh/node/bridge"
@@ -76,24 +78,29 @@ func (b bridgeResults) Get(ctx context.Context, action digest.Digest) (*repb.Act
 	return b.node.clientResults().Get(ctx, action)
 }
 
-// notedResults is the action results of a client with a note, for the bridge, of each that passes by.
+// notedResults is the action results of a client with a note, for the bridge and the journal, of each that passes by.
 type notedResults struct {
-	reapi.Results
-	bridge *bridge.Origin
+	clientResults
+	bridge  *bridge.Origin
+	journal *journal.Journal
 }
 
 // Get implements reapi.Results.
 func (r notedResults) Get(ctx context.Context, action digest.Digest) (*repb.ActionResult, error) {
-	found, err := r.Results.Get(ctx, action)
+	found, from, err := r.locate(ctx, action)
 	if err == nil {
 		r.bridge.Note(ctx, action, found)
+		about := reapi.MetadataFrom(ctx)
+		r.journal.Hit(journal.Hit{Action: action, From: from, Result: found, Meta: flight.Meta{
+			Tool: about.Tool, Invocation: about.Invocation, ActionID: about.ActionID, Mnemonic: about.Mnemonic, Target: about.Target,
+		}})
 	}
 	return found, err
 }
 
 // Put implements reapi.Results.
 func (r notedResults) Put(ctx context.Context, action digest.Digest, result *repb.ActionResult) error {
-	err := r.Results.Put(ctx, action, result)
+	err := r.clientResults.Put(ctx, action, result)
 	if err == nil {
 		r.bridge.Note(ctx, action, result)
 	}

@@ -55,12 +55,13 @@ func (f *fakeBlobs) put(t testing.TB, m proto.Message) digest.Digest {
 type fakeResults struct {
 	mu      sync.Mutex // guards all below
 	stored  map[digest.Digest]*repb.ActionResult
+	from    string // who has them
 	asked   int
 	putErr  error
 	panicks bool
 }
 
-func (f *fakeResults) Get(_ context.Context, a *action.Action) (*repb.ActionResult, error) {
+func (f *fakeResults) Get(_ context.Context, a *action.Action) (*repb.ActionResult, string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
@@ -68,9 +69,9 @@ func (f *fakeResults) Get(_ context.Context, a *action.Action) (*repb.ActionResu
 		panic("cache is broken")
 	}
 	if r := f.stored[a.Digest]; r != nil {
-		return r, nil
+		return r, f.from, nil
 	}
-	return nil, fmt.Errorf("action %s: %w", a.Digest.Short(), ErrNotCached)
+	return nil, "", fmt.Errorf("action %s: %w", a.Digest.Short(), ErrNotCached)
 }
 
 func (f *fakeResults) Put(_ context.Context, a *action.Action, r *repb.ActionResult) error {

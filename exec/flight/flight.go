@@ -62,8 +62,16 @@ type Ending struct {
 	Action    *action.Action
 	Request   Request
 	Created   time.Time
+	Lookup    Lookup
 	Response  *repb.ExecuteResponse // must not be changed
 	Placement *place.Trace          // nil: it was cached, or ran where there is no choice
+}
+
+// Lookup is what asking for a known result brought.
+type Lookup struct {
+	Asked bool   // false: the client or the action does not want it
+	From  string // the peer that had the result; "": it was here, or there is none
+	Err   error  // why there is none
 }
 
 // Observer is told how a run goes on. Its methods may be called from any goroutine, also after the run.
@@ -91,8 +99,8 @@ type Placer interface {
 
 // Results is a cache of action results. Which results it shares with whom is its own affair.
 type Results interface {
-	// Get gives a complete result, or an error that wraps ErrNotCached.
-	Get(ctx context.Context, a *action.Action) (*repb.ActionResult, error)
+	// Get gives a complete result, or an error that wraps ErrNotCached. from names the peer that had it; "" when it was here.
+	Get(ctx context.Context, a *action.Action) (r *repb.ActionResult, from string, err error)
 	// Put replaces the result of an action.
 	Put(ctx context.Context, a *action.Action, r *repb.ActionResult) error
 }

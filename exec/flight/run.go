@@ -23,8 +23,10 @@ import (
 func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
 	ending := Ending{Action: f.action, Request: f.request, Created: f.created}
 	defer func() { t.options.Ended(ending) }()
-	if r := t.lookup(ctx, f); r != nil {
-		ending.Response = &repb.ExecuteResponse{Result: r, CachedResult: true, Status: &spb.Status{}}
+	r, found := t.lookup(ctx, f)
+	ending.Lookup = found
+	if r != nil {
+		ending.Response = &repb.ExecuteResponse{Result: r, CachedResult: true, Status: &spb.Status{}, Message: whereFound(r, found.From)}
 		return ending.Response
 	}
 	queued := timestamppb.Now()
@@ -57,20 +59,33 @@ func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
 }
 
 // lookup asks the cache. Whatever keeps it from answering counts as a miss: running is always right.
-func (t *Table) lookup(ctx context.Context, f *Flight) (r *repb.ActionResult) {
+func (t *Table) lookup(ctx context.Context, f *Flight) (r *repb.ActionResult, l Lookup) {
 	if t.options.Results == nil || f.request.SkipCacheLookup || f.action.DoNotCache {
-		return nil
+		return nil, Lookup{}
 	}
+	l.Asked = true
 	defer func() {
-		if recover() != nil {
-			r = nil
+		if v := recover(); v != nil {
+			r, l.Err = nil, &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	r, err := t.options.Results.Get(ctx, f.action)
-	if err != nil {
-		return nil
+	r, l.From, l.Err = t.options.Results.Get(ctx, f.action)
+	if l.Err != nil {
+		return nil, l
 	}
-	return r
+	return r, l
+}
+
+// whereFound tells a person where a known result comes from.
+func whereFound(r *repb.ActionResult, from string) string {
+	text := "found here"
+	if from != "" {
+		text = "found at " + from
+	}
+	if by := r.GetExecutionMetadata().GetWorker(); by != "" && by != from {
+		text += ", ran on " + by
+	}
+	return text
 }
 
 // execute finds a place for the action and runs it there.

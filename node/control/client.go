@@ -26,6 +26,7 @@ type Client struct {
 	Archive controlv1.ArchiveClient
 	Peers   controlv1.PeersClient
 	Content controlv1.ContentClient
+	Journal controlv1.JournalClient
 	conn    *grpc.ClientConn
 }
 
@@ -46,7 +47,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}
-	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), controlv1.NewArchiveClient(conn), controlv1.NewPeersClient(conn), controlv1.NewContentClient(conn), conn}, nil
+	return &Client{controlv1.NewControlClient(conn), controlv1.NewMeshClient(conn), controlv1.NewLendingClient(conn), controlv1.NewArchiveClient(conn), controlv1.NewPeersClient(conn), controlv1.NewContentClient(conn), controlv1.NewJournalClient(conn), conn}, nil
 }
 
 // Close ends the connection.
