@@ -102,19 +102,19 @@ func (n *Node) openContent(context.Context) error {
 func (c *content) begin() {
 	n, root := c.node, c.node.mesh.seat.Charter().Root
 	members, links := meshMembers{n.mesh}, n.mesh.transport
-	// The keys of the index are of the mesh, not of an epoch's secret: that changes with every charter, and all keys would.
-	x := &company{mesh: root, keyer: cid.NewKeyer(root[:])}
+	index := n.mesh.seat.Index()
+	x := &company{mesh: root, keyer: cid.NewKeyer(index[:])}
 	peers := summary.NewPeers(members, links)
 	x.summary = &summary.Locator{Publisher: summary.NewPublisher(summaryBits), Peers: peers}
-	index := onehop.NewIndex()
-	x.onehop = onehop.New(n.identity.ID(), index, members, links)
+	noted := onehop.NewIndex()
+	x.onehop = onehop.New(n.identity.ID(), noted, members, links)
 	where := locate.Switch{Choose: x.choose(n.config.Mesh.Locator, members)}
 	x.fetcher = fetch.New(fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer, Rate: int64(n.config.Mesh.Download)})
 	x.lookup = lookup.New(lookup.Options{
 		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: where, Dialer: links, Receipts: c.receipts,
 		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report,
 	})
-	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: index, OneHop: x.onehop, Known: x.lookup}
+	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: noted, OneHop: x.onehop, Known: x.lookup}
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop = stop
 	x.running.Go(func() { peers.Run(ctx) })

@@ -20,9 +20,10 @@ const (
 
 // seatRecord is seatFile.
 type seatRecord struct {
-	Charter     []byte   `json:"charter"`
-	Certificate []byte   `json:"certificate"`
-	Secrets     []sealed `json:"secrets"` // newest first
+	Charter     []byte       `json:"charter"`
+	Certificate []byte       `json:"certificate"`
+	Secrets     []sealed     `json:"secrets"` // newest first
+	Index       trust.Secret `json:"index"`
 }
 
 // sealed is the secret of one epoch.
@@ -96,16 +97,22 @@ func (s *Seat) readSeat() error {
 		return fmt.Errorf("%s belongs to %s, this node is %s; remove the directory to start anew: %w",
 			filepath.Join(s.dir, seatFile), certificate.Peer.Short(), s.identity.ID().Short(), trust.ErrForged)
 	}
-	s.charter, s.certificate, s.secrets = charter, certificate, record.Secrets
+	s.charter, s.certificate, s.secrets, s.index = charter, certificate, record.Secrets, record.Index
 	return nil
 }
 
-// writeSeat stores the next state. s.mu must be held; memory is changed by the caller, after it.
+// writeSeat stores the next state and takes the secret of the index from it, as soon as it can be opened. s.mu must be
+// held; the rest of memory is changed by the caller, after it.
 func (s *Seat) writeSeat(charter *trust.Charter, certificate *trust.Certificate, secrets []sealed) error {
-	err := write(s.dir, seatFile, seatRecord{charter.Marshal(), certificate.Marshal(), secrets})
+	index := s.index
+	if len(secrets) > 0 && secrets[0].Epoch == charter.Epoch {
+		index = charter.OpenIndex(secrets[0].Secret)
+	}
+	err := write(s.dir, seatFile, seatRecord{charter.Marshal(), certificate.Marshal(), secrets, index})
 	if err != nil {
 		return fmt.Errorf("store membership: %w", err)
 	}
+	s.index = index
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"net/netip"
@@ -342,5 +343,41 @@ func TestDamaged(t *testing.T) {
 	}
 	if _, err := Open(ana.dir, ana.identity, Options{Name: "ana"}); err == nil {
 		t.Error("a damaged seat was replaced by a new mesh")
+	}
+}
+
+// TestIndexOutlivesEpochs: the secret that names content is the same at all members and in every epoch; who is not a member
+// cannot read it from a charter.
+func TestIndexOutlivesEpochs(t *testing.T) {
+	ana, bob := sit(t, "ana"), sit(t, "bob")
+	if ana.Index() == bob.Index() || ana.Index() == (trust.Secret{}) {
+		t.Fatal("two meshes have the same index, or none")
+	}
+	join(t, ana, bob)
+	index := ana.Index()
+	if err := ana.Amend("", trust.Amendment{Revoke: []trust.Revocation{{Peer: peer.ID{9}, Since: ana.clock.at}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Adopt(ana.Charter(), nil); err != nil { // the epoch's secret is still on its way
+		t.Fatal(err)
+	}
+	bob.reopen(t, "bob")
+	if bob.Index() != index {
+		t.Error("the index is lost while the epoch's secret is not known")
+	}
+	secrets, _ := ana.Secrets()
+	if err := bob.Adopt(ana.Charter(), &secrets[0]); err != nil {
+		t.Fatal(err)
+	}
+	eve := sit(t, "eve")
+	join(t, ana, eve)
+	ana.reopen(t, "ana")
+	for _, s := range []*seated{ana, bob, eve} {
+		if s.Index() != index {
+			t.Errorf("%s names content otherwise", s.options.Name)
+		}
+		if charter := s.Charter().Marshal(); bytes.Contains(charter, index[:]) || s.Charter().OpenIndex(trust.Secret{}) == index {
+			t.Error("a charter tells the index to whoever reads it")
+		}
 	}
 }

@@ -50,6 +50,7 @@ type Seat struct {
 	charter     *trust.Charter
 	certificate *trust.Certificate
 	secrets     []sealed // newest first; the first may be of an older epoch than the charter
+	index       trust.Secret
 	members     map[peer.ID]*trust.Certificate
 	ledger      ledger
 	watchers    []func(Change)
@@ -120,6 +121,14 @@ func (s *Seat) Secrets() (secrets []trust.Secret, complete bool) {
 		secrets = append(secrets, e.Secret)
 	}
 	return secrets, len(s.secrets) > 0 && s.secrets[0].Epoch == s.charter.Epoch
+}
+
+// Index is the secret under which members of this mesh name content to each other. It lasts as long as the mesh: a new
+// charter changes the epoch's secret, and not this one.
+func (s *Seat) Index() trust.Secret {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index
 }
 
 // Learn verifies a certificate and remembers its bearer; that the bearer is its peer, the caller knows

@@ -190,6 +190,7 @@ func (s *Seat) Amend(rootFile string, a trust.Amendment) error {
 	if _, err := rand.Read(a.Secret[:]); err != nil {
 		return err
 	}
+	a.Index = s.Index()
 	next, err := s.Charter().Amend(root, a, s.now())
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ const (
 	MaxStewards = 64
 	MaxRevoked  = 4096
 	// MaxCharter is the size of the largest charter in bytes.
-	MaxCharter = 1 + 32 + 10 + 5 + 1 + MaxName + 32 + 2 + MaxStewards*37 + 2 + MaxRevoked*37 + ed25519.SignatureSize
+	MaxCharter = 1 + 32 + 10 + 5 + 1 + MaxName + 32 + 32 + 2 + MaxStewards*37 + 2 + MaxRevoked*37 + ed25519.SignatureSize
 )
 
 const charterPurpose purpose = "buildmesh charter"
@@ -33,6 +33,16 @@ func (s Secret) Hash() [32]byte {
 // For is a key for one purpose, such as "gossip".
 func (s Secret) For(use string) [32]byte {
 	return sha256.Sum256(append([]byte("buildmesh secret for "+use+"\x00"), s[:]...))
+}
+
+// seal covers, and uncovers, what lasts longer than an epoch. A secret is random, used for one epoch, and the charter
+// that carries what it covers is signed: a pad of its own is all that is needed.
+func (s Secret) seal(covered [32]byte) [32]byte {
+	pad := s.For("index seal")
+	for i := range covered {
+		covered[i] ^= pad[i]
+	}
+	return covered
 }
 
 // Steward is a member that may admit and renew others.
@@ -54,6 +64,7 @@ type Charter struct {
 	Issued   time.Time
 	Name     string       // of the mesh, public
 	Secret   [32]byte     // Secret.Hash of the epoch's secret
+	Index    [32]byte     // the secret of OpenIndex, sealed
 	Stewards []Steward    // by peer, at most MaxStewards
 	Revoked  []Revocation // by peer, at most MaxRevoked
 
@@ -62,16 +73,22 @@ type Charter struct {
 
 // Found makes the first charter of a mesh.
 func Found(root *Root, name string, steward peer.ID, secret Secret, now time.Time) *Charter {
-	c := &Charter{Root: root.ID(), Name: Clean(name, MaxName), Secret: secret.Hash(), Stewards: []Steward{{Peer: steward}}}
+	c := &Charter{Root: root.ID(), Name: Clean(name, MaxName), Secret: secret.Hash(),
+		Index: secret.seal(secret.For("index")), Stewards: []Steward{{Peer: steward}}}
 	c.seal(root, 1, now)
 	return c
 }
 
-// Amendment is a change of a charter. Its zero value changes nothing but the epoch.
+// OpenIndex gives the secret under which members name content to each other. It is the same in every epoch, so that what
+// was announced before a revocation is found after it. secret is the epoch's; another gives nonsense.
+func (c *Charter) OpenIndex(secret Secret) Secret { return secret.seal(c.Index) }
+
+// Amendment is a change of a charter. With Index as it was, and the rest zero, it changes nothing but the epoch.
 type Amendment struct {
 	Appoint []peer.ID
 	Revoke  []Revocation
 	Secret  Secret // of the new epoch
+	Index   Secret // what OpenIndex gave
 }
 
 // Amend makes the next charter. A steward that is revoked ends being one at the time of its revocation.
@@ -79,7 +96,7 @@ func (c *Charter) Amend(root *Root, a Amendment, now time.Time) (*Charter, error
 	if root.ID() != c.Root {
 		return nil, fmt.Errorf("charter of %s: the key is that of another mesh, %s: %w", c.Name, root.ID().Short(), ErrForged)
 	}
-	next := &Charter{Root: c.Root, Name: c.Name, Secret: a.Secret.Hash(),
+	next := &Charter{Root: c.Root, Name: c.Name, Secret: a.Secret.Hash(), Index: a.Secret.seal(a.Index),
 		Stewards: slices.Clone(c.Stewards), Revoked: slices.Clone(c.Revoked)}
 	for _, id := range a.Appoint {
 		if _, gone := c.Revocation(id); gone {
@@ -121,6 +138,7 @@ func (c *Charter) body() []byte {
 	b = appendTime(b, c.Issued)
 	b = appendText(b, c.Name)
 	b = append(b, c.Secret[:]...)
+	b = append(b, c.Index[:]...)
 	b = binary.AppendUvarint(b, uint64(len(c.Stewards)))
 	for _, s := range c.Stewards {
 		b = append(b, s.Peer[:]...)
@@ -151,6 +169,7 @@ func ParseCharter(data []byte) (*Charter, error) {
 	r.format()
 	c := &Charter{Root: r.id("root"), Epoch: r.number(math.MaxInt64, "epoch"), Issued: r.time("issued"), Name: r.text(MaxName, "name")}
 	copy(c.Secret[:], r.take(len(c.Secret), "secret"))
+	copy(c.Index[:], r.take(len(c.Index), "index"))
 	for n := r.number(MaxStewards, "stewards"); n > 0 && r.err == nil; n-- {
 		s := Steward{Peer: r.id("steward"), Until: r.time("until")}
 		if s.Until.Unix() == 0 {
