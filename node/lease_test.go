@@ -36,11 +36,14 @@ type pair struct {
 }
 
 // newPair starts both, ana with more settings; ana's core is taken.
-func newPair(t *testing.T, more ...string) *pair {
+func newPair(t *testing.T, more ...string) *pair { return newPairOf(t, more, nil) }
+
+// newPairOf is newPair with settings for each.
+func newPairOf(t *testing.T, ana, ben []string) *pair {
 	t.Helper()
 	p := &pair{
-		ana: executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=ana", "exec.cores=1"}, more)...),
-		ben: executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=ben", "exec.cores=1"})...),
+		ana: executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=ana", "exec.cores=1"}, ana)...),
+		ben: executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=ben", "exec.cores=1"}, ben)...),
 	}
 	p.ben.joins(t, p.ana)
 	eventually(t, "each knows what the other lends", func() bool {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"os"
@@ -63,16 +64,12 @@ func (n *Node) openMachine(ctx context.Context) error {
 	if err != nil || box == nil {
 		return err
 	}
-	m.fingerprint, err = fingerprint.Compute(ctx, fingerprint.Options{
-		Etc: shownEtc(dir), ISA: platform.Machine().ISA, Cache: filepath.Join(n.config.Dir.Cache, "fingerprint"),
-	})
-	if err != nil {
+	if err := n.openOffer(ctx, m, dir); err != nil {
 		return err
 	}
 	if err := n.openStage(m, box, dir); err != nil {
 		return err
 	}
-	m.offer = n.offer(m.fingerprint.String())
 	options := n.runOptions(m, dir)
 	if options.Images, err = n.openImages(m, dir); err != nil {
 		return err
@@ -138,9 +135,28 @@ func (n *Node) openStage(m *machine, box *sandbox.Box, dir string) error {
 	return nil
 }
 
-// offer is what this machine offers to actions.
-func (n *Node) offer(fingerprint string) platform.Offer {
-	o := platform.Machine()
+// openOffer finds out what this machine offers to actions, and what it is told to offer instead.
+func (n *Node) openOffer(ctx context.Context, m *machine, dir string) error {
+	offer, err := platform.Machine().Pretend(n.config.Exec.Pretend)
+	if err != nil {
+		return fmt.Errorf("exec.pretend: %w", err)
+	}
+	m.fingerprint, err = fingerprint.Compute(ctx, fingerprint.Options{
+		Etc: shownEtc(dir), ISA: offer.ISA, Cache: filepath.Join(n.config.Dir.Cache, "fingerprint"),
+	})
+	if err != nil {
+		return err
+	}
+	if text := offer.Fingerprint; text != "" {
+		m.fingerprint = fingerprint.Fingerprint{Sum: sha256.Sum256([]byte(text)), Parts: []fingerprint.Part{{Name: "pretended", Value: text}}}
+	}
+	offer.Fingerprint = m.fingerprint.String()
+	m.offer = n.offer(offer)
+	return nil
+}
+
+// offer is what of a machine is lent to actions.
+func (n *Node) offer(o platform.Offer) platform.Offer {
 	if cores := n.config.Exec.Cores; cores > 0 {
 		o.Cores = float64(cores)
 	}
@@ -149,7 +165,7 @@ func (n *Node) offer(fingerprint string) platform.Offer {
 	} else {
 		o.MemoryBytes = o.MemoryBytes / 5 * 4
 	}
-	o.Fingerprint, o.Pools = fingerprint, []string{"default"}
+	o.Pools = instances(n.config.Exec.Pools)
 	o.UserIDs, o.WholeRoot, o.Network = true, true, n.config.Exec.Network
 	o.ChrootRoot = n.report.Tier == sandbox.TierA // elsewhere no action gets a root of its own
 	o.Images = o.ChrootRoot && n.config.Exec.Images

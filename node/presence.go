@@ -88,9 +88,14 @@ func (n *Node) tellFacts(ctx context.Context) {
 
 // facts are what this node tells the other members of itself: what it lends.
 func (n *Node) facts() facts.Facts {
-	machine := platform.Machine()
-	f := facts.Facts{Version: n.version, OSFamily: machine.OSFamily, ISA: machine.ISA, State: facts.CacheOnly}
+	f := facts.Facts{Version: n.version, State: facts.CacheOnly}
 	m := n.machine
+	if m == nil {
+		machine := platform.Machine()
+		f.OSFamily, f.ISA = machine.OSFamily, machine.ISA
+	} else {
+		f.OSFamily, f.ISA = m.offer.OSFamily, m.offer.ISA
+	}
 	if m == nil || !n.report.Tier.Guests() || !n.config.Lend.Enabled {
 		f.Reason = "runs no actions of others"
 		return f

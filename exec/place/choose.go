@@ -63,19 +63,22 @@ func (c *Core) match(it *item) match {
 		m.self = m.err == nil
 	}
 	local := it.Class == Local || request.Local
+	otherTools := false
 	for _, g := range c.order {
 		err := request.Match(g.offer)
 		switch {
 		case c.self != nil && g == c.self.group && m.self:
 			m.groups = append(m.groups, g)
-		case local, err == nil && it.Class == Fingerprinted && !c.comparable(g):
+		case local:
+		case err == nil && it.Class == Fingerprinted && !c.comparable(g):
+			otherTools = true
 		case err == nil:
 			m.groups = append(m.groups, g)
 		case m.err == nil || farther(m.err, err):
 			m.err = err
 		}
 	}
-	if len(m.groups) == 0 && m.err == nil {
+	if len(m.groups) == 0 && (m.err == nil || otherTools) {
 		m.err = &platform.MismatchError{Property: "host-fingerprint", Asked: "that of this machine", Offered: "others only"}
 	}
 	if len(c.matches) >= 4096 {

@@ -264,6 +264,13 @@ func TestNoPeerMatches(t *testing.T) {
 	}
 	l := newLab(t, Options{})
 	l.peer(0)
+	l.peer(1, func(p *Peer) { p.Offer.OSFamily, p.Offer.Fingerprint = "macos", "others" })
+	l.submit(func(w *Work) { w.Class, w.Platform.OSFamily = Fingerprinted, "macos" })
+	if e, ok := errors.AsType[*platform.MismatchError](l.Decisions()[0].(*Fail).Err); !ok || e.Property != "host-fingerprint" {
+		t.Errorf("a peer with other tools matches in all else: %v", e)
+	}
+	l = newLab(t, Options{})
+	l.peer(0)
 	l.peer(1, func(p *Peer) { p.Offer.OSFamily, p.FreeCores = "macos", 0 })
 	l.submit(func(w *Work) { w.Class, w.Platform.OSFamily = Hermetic, "macos" })
 	if l.none(); l.Waiting() != 1 {

@@ -201,3 +201,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestPretend(t *testing.T) {
+	truth := Offer{OSFamily: "linux", ISA: []string{"x86-64", "x86-64-v2"}, Cores: 4, Fingerprint: "f"}
+	for in, want := range map[string]Offer{
+		"":                    truth,
+		"OSFamily=Darwin":     {OSFamily: "macos", ISA: truth.ISA, Cores: 4, Fingerprint: "f"},
+		"ISA=aarch64,ISA=x":   {OSFamily: "linux", ISA: []string{"arm-a64", "x"}, Cores: 4, Fingerprint: "f"},
+		"host-fingerprint=g,": {OSFamily: "linux", ISA: truth.ISA, Cores: 4, Fingerprint: "g"},
+	} {
+		if got, err := truth.Pretend(in); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"OSFamily", "OSFamily=", "colour=blue", "=x"} {
+		if _, err := truth.Pretend(in); err == nil {
+			t.Errorf("%q is accepted", in)
+		}
+	}
+}

@@ -71,6 +71,9 @@ type Exec struct {
 	ImageRegistries string
 	ImageSize       Size
 	Bots            bool
+
+	Pools   string // names with commas between
+	Pretend string // platform properties, name=value with commas between
 }
 
 // Asset bounds what is downloaded for clients.

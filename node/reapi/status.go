@@ -19,6 +19,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/collect"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/image"
+	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/exec/run"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
@@ -122,6 +123,8 @@ func executionStatus(err error) *status.Status {
 		resource    *run.ResourceError
 		container   *image.Error
 		gone        *bot.UnavailableError
+		unavailable *place.UnavailableError
+		memory      *place.MemoryError
 		failure     *bot.FailureError
 	)
 	switch {
@@ -129,6 +132,10 @@ func executionStatus(err error) *status.Status {
 		return imageStatus(err, container)
 	case errors.As(err, &gone), errors.Is(err, bot.ErrClosed), errors.Is(err, bot.ErrFull):
 		return detailed(codes.Unavailable, err, retryInfo(transientRetry))
+	case errors.As(err, &unavailable):
+		return detailed(codes.Unavailable, err, retryInfo(unavailable.After))
+	case errors.As(err, &memory):
+		return status.New(codes.ResourceExhausted, err.Error())
 	case errors.As(err, &failure):
 		return status.New(failure.Code, err.Error())
 	case errors.Is(err, bot.ErrSuperseded):
