@@ -17,16 +17,16 @@ func Left(ctx context.Context, l *lab.Lab) error {
 	if err := mounted(l.Dir()); err != nil {
 		return err
 	}
-	for _, pattern := range []string{"scratch/*", "trash/*"} {
-		found, err := filepath.Glob(filepath.Join(l.Dir(), "*", "cache", "exec", "run", pattern))
-		if err != nil {
-			return err
-		}
-		if len(found) > 0 {
-			return fmt.Errorf("%d directories of actions are left, %s for one", len(found), found[0])
-		}
-	}
 	for _, n := range l.Running() {
+		for _, pattern := range []string{"scratch/*", "trash/*"} {
+			found, err := filepath.Glob(filepath.Join(n.Dir(), "cache", "exec", "run", pattern))
+			if err != nil {
+				return err
+			}
+			if len(found) > 0 {
+				return fmt.Errorf("%d directories of actions are left, %s for one", len(found), found[0])
+			}
+		}
 		s, err := n.Status(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.Name, err)

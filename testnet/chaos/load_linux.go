@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -87,6 +88,34 @@ func (l *Load) Run(ctx context.Context, run, script string, names []string) (*Ou
 		wrong = append(wrong[:5], fmt.Errorf("and %d more", more))
 	}
 	return out, errors.Join(wrong...)
+}
+
+// Begin has actions run as Run does, and gives the names of their operations when they are accepted. The actions go on
+// until they end, or are cancelled.
+func (l *Load) Begin(ctx context.Context, run, script string, names []string) ([]string, error) {
+	actions, err := l.upload(ctx, run, script, names)
+	if err != nil {
+		return nil, err
+	}
+	var operations []string
+	for _, action := range actions {
+		stream, err := l.exec.Execute(ctx, &repb.ExecuteRequest{ActionDigest: action, SkipCacheLookup: true})
+		if err != nil {
+			return nil, err
+		}
+		operation, err := stream.Recv() // the call goes on until ctx ends: it is a client that waits
+		if err != nil {
+			return nil, err
+		}
+		operations = append(operations, operation.Name)
+	}
+	return operations, nil
+}
+
+// Cancel cancels an operation.
+func (l *Load) Cancel(ctx context.Context, operation string) error {
+	_, err := longrunningpb.NewOperationsClient(l.conn).CancelOperation(ctx, &longrunningpb.CancelOperationRequest{Name: operation})
+	return err
 }
 
 // upload stores the actions and gives their digests.

@@ -112,19 +112,19 @@ func startBazelRemote(b *testing.B, kit Kit, place Place) string {
 // timeBuild builds from a new output base and returns how long it took after analysis.
 func timeBuild(b *testing.B, bazel *Bazel, flags []string) time.Duration {
 	b.Helper()
-	took, _ := timedBuild(b, bazel, flags)
+	took, _ := timedBuild(b, bazel, flags, "//app:all")
 	return took
 }
 
-// timedBuild is timeBuild that also tells how the actions ran.
-func timedBuild(b *testing.B, bazel *Bazel, flags []string) (time.Duration, map[string]int) {
+// timedBuild is timeBuild of one target that also tells how the actions ran.
+func timedBuild(b *testing.B, bazel *Bazel, flags []string, target string) (time.Duration, map[string]int) {
 	b.Helper()
 	base := bazel.NewOutputBase(b)
-	analysed := base.Run(b, "build", append(slices.Clone(flags), "--nobuild", "//app:all")...)
+	analysed := base.Run(b, "build", append(slices.Clone(flags), "--nobuild", target)...)
 	if analysed.Exit != 0 {
 		b.Fatalf("analysis: exit %d\n%s", analysed.Exit, analysed.Tail())
 	}
-	built := base.Run(b, "build", append(slices.Clone(flags), "//app:all")...)
+	built := base.Run(b, "build", append(slices.Clone(flags), target)...)
 	if built.Exit != 0 {
 		b.Fatalf("build: exit %d\n%s", built.Exit, built.Tail())
 	}

@@ -36,7 +36,7 @@ func TestMesh(t *testing.T) {
 	}
 }
 
-// BenchmarkMeshHits builds the C++ project from nothing on nodes of a mesh that do not know it, after the first one has
+// BenchmarkMeshHits builds a C++ program from nothing on nodes of a mesh that do not know it, after the first one has
 // built it, in turn with the same against a bazel-remote that all share, and reports the medians and their ratio. Every
 // action has to be a hit. It needs bazel-remote, which it gets as `make bench` does. Run it once:
 //
@@ -51,8 +51,8 @@ func BenchmarkMeshHits(b *testing.B) {
 	}
 	shared := []string{"--remote_cache=grpc://" + serveBazelRemote(b, kit, bazel.Place, server), "--spawn_strategy=sandboxed", "--remote_timeout=60"}
 	n1 := bazel.On(l.Node("n1").Begin)
-	timeBuild(b, n1, RemoteAt(LabEndpoint))
-	timeBuild(b, n1, shared)
+	timedBuild(b, n1, RemoteAt(LabEndpoint), "//app:grep")
+	timedBuild(b, n1, shared, "//app:grep")
 	for b.Loop() {
 		var ours, theirs []time.Duration
 		for _, n := range l.Nodes()[1:5] {
@@ -70,7 +70,7 @@ func BenchmarkMeshHits(b *testing.B) {
 // timeHits is timeBuild for a build that must run nothing.
 func timeHits(b *testing.B, bazel *Bazel, flags []string) time.Duration {
 	b.Helper()
-	took, processes := timedBuild(b, bazel, flags)
+	took, processes := timedBuild(b, bazel, flags, "//app:grep")
 	if n := processes["remote"] + processes["linux-sandbox"]; n > 0 {
 		b.Errorf("%d actions ran again: %v", n, processes)
 	}
