@@ -60,6 +60,9 @@ type company struct {
 	served  *share.Content
 	summary *summary.Locator
 	onehop  *onehop.Locator
+	noted   *onehop.Index
+	results func() locate.Locator // the one results are announced to now
+	blobs   *blobIndex
 	fetcher *fetch.Fetcher
 	lookup  *lookup.Lookup
 	stop    context.CancelFunc
@@ -106,15 +109,17 @@ func (c *content) begin() {
 	x := &company{mesh: root, keyer: cid.NewKeyer(index[:])}
 	peers := summary.NewPeers(members, links)
 	x.summary = &summary.Locator{Publisher: summary.NewPublisher(summaryBits), Peers: peers}
-	noted := onehop.NewIndex()
-	x.onehop = onehop.New(n.identity.ID(), noted, members, links)
-	where := locate.Switch{Choose: x.choose(n.config.Mesh.Locator, members)}
-	x.fetcher = fetch.New(fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer, Rate: int64(n.config.Mesh.Download)})
+	x.noted = onehop.NewIndex()
+	x.onehop = onehop.New(n.identity.ID(), x.noted, members, links)
+	x.results = x.choose(n.config.Mesh.Locator, members)
+	x.blobs = newBlobIndex(n.store, c.private, x.keyer)
+	x.fetcher = fetch.New(fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer,
+		Locator: x.onehop, Rate: int64(n.config.Mesh.Download)})
 	x.lookup = lookup.New(lookup.Options{
-		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: where, Dialer: links, Receipts: c.receipts,
-		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report,
+		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: locate.Switch{Choose: x.results}, Dialer: links, Receipts: c.receipts,
+		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders,
 	})
-	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: noted, OneHop: x.onehop, Known: x.lookup}
+	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: x.noted, OneHop: x.onehop, Known: x.lookup}
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop = stop
 	x.running.Go(func() { peers.Run(ctx) })
@@ -133,6 +138,24 @@ func (x *company) choose(wish string, members locate.Members) func() locate.Loca
 	}
 }
 
+// holders says without asking anyone who else has results.
+func (x *company) holders(keys []cid.Key) [][]peer.ID {
+	found := x.summary.Peers.Find(keys)
+	for i, ids := range x.noted.Find(x.onehop.Self(), keys) {
+		for _, id := range ids {
+			if !slices.Contains(found[i], id) {
+				found[i] = append(found[i], id)
+			}
+		}
+	}
+	return found
+}
+
+// forget takes results back from the indexes of others, wherever they may have been announced.
+func (x *company) forget(keys []cid.Key) {
+	_ = x.onehop.Forget(context.Background(), keys) // who cannot be told drops them when they are not announced again
+}
+
 // end shares no more. c.changing must be held.
 func (c *content) end() {
 	x := c.company.Load()
@@ -148,12 +171,17 @@ func (c *content) tend(ctx context.Context, x *company) {
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	told := x.results()
 	var rest []cid.Key
 	for removals := c.node.store.Removals(); ; {
+		_ = x.blobs.tend(ctx, x.onehop) // nobody can be told now: the next round tries again
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if now := x.results(); now != told && x.lookup.AnnounceAll(ctx) == nil {
+			told = now // the mesh has grown or shrunk across a bound: the other locator is told everything
 		}
 		if now := c.node.store.Removals(); now != removals && len(rest) == 0 {
 			removals = now
@@ -185,7 +213,11 @@ func (c *content) adoptOwn(ctx context.Context, x *company) error {
 		}
 		for _, one := range raw[0] {
 			s, err := receipt.Peek(one)
-			if err != nil || s.Executor != self || s.Mesh == mesh {
+			if err != nil {
+				continue
+			}
+			x.blobs.addResult(s.Action.Function(), s.Result)
+			if s.Executor != self || s.Mesh == mesh {
 				continue
 			}
 			if err := x.lookup.Publish(ctx, c.node.identity, s); err != nil {
@@ -205,7 +237,10 @@ func (c *content) changed(change member.Change) {
 		c.begin()
 		return
 	}
-	charter := c.node.mesh.seat.Charter()
+	charter, x := c.node.mesh.seat.Charter(), c.company.Load()
+	for _, id := range change.Out {
+		x.noted.Drop(id)
+	}
 	for _, r := range charter.Revoked {
 		said, gone, err := c.receipts.Revoke(r.Peer, r.Since)
 		for _, s := range said { // what was taken on its word is served no more; what others say of it is found again
@@ -215,7 +250,8 @@ func (c *content) changed(change member.Change) {
 			c.node.log.Error("results of a revoked peer are kept", "peer", r.Peer.String(), "err", err)
 		}
 		if len(gone) > 0 {
-			_ = c.company.Load().summary.Forget(context.Background(), gone) // filters and maps: it cannot fail for good
+			_ = x.summary.Forget(context.Background(), gone) // filters and maps: it cannot fail for good
+			x.running.Go(func() { x.forget(gone) })
 		}
 	}
 }
@@ -224,27 +260,33 @@ func (c *content) changed(change member.Change) {
 // the reason: running is always right.
 // by is who answers for it.
 func (c *content) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (r *repb.ActionResult, by peer.ID, err error) {
-	found, err := c.company.Load().lookup.Find(ctx, d, roots...)
+	x := c.company.Load()
+	found, err := x.lookup.Find(ctx, d, roots...)
 	if err != nil {
 		return nil, peer.ID{}, fmt.Errorf("%w: %w", actioncache.ErrNotFound, err)
 	}
+	x.blobs.addResult(d.Function(), found.Result)
 	return found.Result, found.Receipt.Executor, nil
 }
 
 // publish signs a result that this node has made and stored, and tells the mesh of it, unless it is private.
 func (c *content) publish(ctx context.Context, a *action.Action, root actioncache.Root, r *repb.ActionResult) error {
-	if !c.node.report.Tier.Guests() || c.private.Instance(a.Instance) {
-		return nil
-	}
-	if slices.ContainsFunc(a.Outputs, func(o action.Output) bool { return c.private.Path(o.Clean) }) {
+	if c.private.Instance(a.Instance) || slices.ContainsFunc(a.Outputs, func(o action.Output) bool { return c.private.Path(o.Clean) }) {
 		blobs, err := c.node.results.cache.References(ctx, a.Digest.Function(), r)
 		c.private.Hide(blobs)
+		c.company.Load().blobs.look()
 		return err
+	}
+	if !c.node.report.Tier.Guests() {
+		return nil
 	}
 	if _, others := c.accepted.LoadAndDelete(a.Digest); others {
 		return nil // a member ran it, and its receipt is kept and announced
 	}
-	return c.company.Load().lookup.Publish(ctx, c.node.identity, c.statement(a, root, r))
+	x := c.company.Load()
+	x.blobs.add(a.InputRoot)
+	x.blobs.addResult(a.Digest.Function(), r)
+	return x.lookup.Publish(ctx, c.node.identity, c.statement(a, root, r))
 }
 
 // statement is what this node says of a result that it made.

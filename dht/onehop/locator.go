@@ -41,6 +41,9 @@ func New(self peer.ID, index *Index, members locate.Members, dialer locate.Diale
 		announced: map[cid.Key]struct{}{}, slow: map[peer.ID]time.Time{}}
 }
 
+// Self is the node whose locator this is.
+func (l *Locator) Self() peer.ID { return l.self }
+
 func (l *Locator) ring() ring { return newRing(l.self, l.members.Members()) }
 
 // Announce implements locate.Locator. Replicas that cannot be reached learn of the keys later.

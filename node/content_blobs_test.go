@@ -1,0 +1,131 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"testing"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/locate/memory"
+	"github.com/buildmesh/buildmesh/dht/share"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+)
+
+// deaf is a locator that cannot tell anybody anything.
+type deaf struct{ *memory.Locator }
+
+func (deaf) Announce(context.Context, []cid.Key) error { return errors.New("nobody answers") }
+
+// TestBlobIndex: what is large or a tree's root is announced once it is here, and taken back when it was evicted or became
+// private; another locator is told everything.
+func TestBlobIndex(t *testing.T) {
+	store, err := cas.Open(t.TempDir(), cas.Options{MaxBytes: 4 << 20, MinFree: -1, Lease: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	private, err := share.NewPrivate(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyer, mesh := cid.NewKeyer([]byte("of a mesh")), memory.New()
+	index, own, other := newBlobIndex(store, private, keyer), mesh.Node(peer.ID{1}), mesh.Node(peer.ID{2})
+	put := func(size int) digest.Digest {
+		data := make([]byte, size)
+		rand.Read(data)
+		d := digest.SHA256.Of(data)
+		if err := store.Put(t.Context(), d, data); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	has := func(what string, l *memory.Locator, d digest.Digest, want bool) {
+		t.Helper()
+		found, err := l.Find(t.Context(), []cid.Key{keyer.Blob(d)})
+		if err != nil || (len(found[0]) > 0) != want {
+			t.Errorf("%s: found %v, want %v, %v", what, found, want, err)
+		}
+	}
+	large, small, root, secret := put(announcedFrom), put(announcedFrom-1), put(100), put(announcedFrom+1)
+	absent := digest.SHA256.Of([]byte("a tree that is not here"))
+	index.addResult(digest.SHA256, &repb.ActionResult{OutputDirectories: []*repb.OutputDirectory{{TreeDigest: root.Proto()}, {RootDirectoryDigest: absent.Proto()}}})
+	if err := index.tend(t.Context(), deaf{own}); err == nil {
+		t.Error("that nobody could be told is not said")
+	}
+	if err := index.tend(t.Context(), own); err != nil {
+		t.Fatal(err)
+	}
+	has("a large blob", other, large, true)
+	has("a small blob", other, small, false)
+	has("a tree's root", other, root, true)
+	has("a root that is not here", other, absent, false)
+	has("a blob before it is private", other, secret, true)
+	private.Hide([]digest.Digest{secret})
+	index.look()
+	if err := index.tend(t.Context(), own); err != nil {
+		t.Fatal(err)
+	}
+	has("a private blob", other, secret, false)
+	for range 20 { // the oldest leave
+		put(1 << 20)
+	}
+	if store.Contains(large) {
+		t.Fatal("nothing was evicted")
+	}
+	if err := index.tend(t.Context(), own); err != nil {
+		t.Fatal(err)
+	}
+	has("an evicted blob", other, large, false)
+	next, far := memory.New(), put(2*announcedFrom)
+	if err := index.tend(t.Context(), next.Node(peer.ID{1})); err != nil {
+		t.Fatal(err)
+	}
+	has("a large blob in another locator", next.Node(peer.ID{2}), far, true)
+}
+
+// TestLargeBlobsAreFoundElsewhere: a member finds who has a blob that its provider lacks, and fetches it there; also after
+// that one was started again.
+func TestLargeBlobsAreFoundElsewhere(t *testing.T) {
+	ana, dir := executing(t, t.TempDir(), "node.name=ana"), t.TempDir()
+	ben := executing(t, dir, "node.name=ben")
+	defer func() { ana.stop() }()
+	defer func() { ben.stop() }()
+	ben.joins(t, ana)
+	data := bytes.Repeat([]byte("large "), announcedFrom)
+	d := digest.SHA256.Of(data)
+	if err := ben.Node.store.Put(t.Context(), d, data); err != nil {
+		t.Fatal(err)
+	}
+	located := func() {
+		t.Helper()
+		x, y := ana.Node.content.company.Load(), ben.Node.content.company.Load()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			y.blobs.look()
+			_ = y.blobs.tend(t.Context(), y.onehop)
+			found, err := x.onehop.Find(t.Context(), []cid.Key{x.keyer.Blob(d)})
+			if err == nil && len(found[0]) == 1 && found[0][0] == ben.identity.ID() {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the index names %v, %v", found, err)
+			}
+		}
+	}
+	located()
+	ben.stop()
+	ben = executing(t, dir, "node.name=ben")
+	ben.sees(t, ana)
+	ana.sees(t, ben)
+	located()
+	missing, err := ana.Node.content.company.Load().fetcher.Fetch(t.Context(), []digest.Digest{d}, []peer.ID{ana.identity.ID()})
+	if err != nil || len(missing) > 0 || !ana.Node.store.Contains(d) {
+		t.Errorf("missing %v, %v", missing, err)
+	}
+}
