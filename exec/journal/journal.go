@@ -182,12 +182,14 @@ func (j *Journal) write() {
 		for len(batch) < maxBatch && len(j.pending) > 0 {
 			batch = append(batch, <-j.pending)
 		}
-		lost, err := j.append(batch)
+		lost, tried, err := j.append(batch)
 		j.lost.Add(int64(lost))
 		if err != nil && !failed {
 			j.options.OnError(fmt.Errorf("write journal: %w", err))
 		}
-		failed = err != nil
+		if tried { // a flush alone says nothing about the disk
+			failed = err != nil
+		}
 		for _, f := range batch {
 			if f.done != nil {
 				close(f.done)
@@ -196,8 +198,9 @@ func (j *Journal) write() {
 	}
 }
 
-// append writes a batch and makes it known; lost is how many facts of it could not be kept.
-func (j *Journal) append(batch []fact) (lost int, err error) {
+// append writes a batch and makes it known; lost is how many facts of it could not be kept, tried whether there was
+// anything to write.
+func (j *Journal) append(batch []fact) (lost int, tried bool, err error) {
 	records := make([]*journalv1.Record, 0, len(batch))
 	for _, f := range batch {
 		switch {
@@ -212,7 +215,7 @@ func (j *Journal) append(batch []fact) (lost int, err error) {
 		}
 	}
 	if len(records) == 0 {
-		return lost, nil
+		return lost, false, nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -221,7 +224,7 @@ func (j *Journal) append(batch []fact) (lost int, err error) {
 		j.index.add(p)
 	}
 	j.index.drop(j.log.trim(j.index.oldest()))
-	return lost + len(records) - len(added), err
+	return lost + len(records) - len(added), true, err
 }
 
 // safely makes the entry. What a client or a peer sent must not end the writer: nil, when it cannot be told.
