@@ -11,7 +11,6 @@ import (
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/run"
-	"github.com/buildmesh/buildmesh/mesh/peer"
 	usagev1 "github.com/buildmesh/buildmesh/proto/usage/v1"
 )
 
@@ -149,11 +148,12 @@ func (i *Initiator) compare(t *attempt, outcome *flight.Outcome, err error, curr
 		return
 	}
 	made := Made{By: t.Peer, Result: outcome.Result}
+	counted, ended := i.counted(w)
 	switch {
 	case !w.audit.By.IsZero():
 		auditor.Compare(w.action, w.audit, made)
-	case !current && w.outcome.Result != nil && w.err == nil: // ended, so that nobody writes to it
-		auditor.Compare(w.action, Made{By: w.winner(), Result: w.outcome.Result}, made)
+	case !current && ended:
+		auditor.Compare(w.action, counted, made)
 	case current && t.Peer != i.options.Self && auditor.Again(t.Peer, w.action):
 		r := w.request
 		r.Priority, r.SkipCacheLookup = 1<<30, true // behind everything a person waits for
@@ -163,14 +163,20 @@ func (i *Initiator) compare(t *attempt, outcome *flight.Outcome, err error, curr
 	}
 }
 
-// winner is who made the result that counted.
-func (w *work) winner() peer.ID {
+// counted is the result that counted; false when there is none, or none yet: an attempt that was given up may bring its
+// result while the next one runs.
+func (i *Initiator) counted(w *work) (Made, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !w.ended || w.err != nil || w.outcome == nil || w.outcome.Result == nil {
+		return Made{}, false
+	}
 	for _, a := range w.trace.Attempts {
 		if a.Won {
-			return a.Peer
+			return Made{By: a.Peer, Result: w.outcome.Result}, true
 		}
 	}
-	return peer.ID{}
+	return Made{}, false
 }
 
 // silent is the observer of work that nobody watches.
