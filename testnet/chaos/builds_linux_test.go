@@ -76,6 +76,51 @@ func TestBazel(t *testing.T) {
 	})
 }
 
+// BuildStream builds like that. Its actions bring their whole root.
+func TestBuildStream(t *testing.T) {
+	equipped(t)
+	stream := clients.Find(t).BuildStream(t)
+	one := machine
+	one.Settings = []string{"BUILDMESH_EXEC_CORES=1"} // it asks for four actions at a time
+	l := stream.Place.Mesh(t, 5, one)
+	client := stream.On(l.Node("n1").Begin).NewClient(t, clients.LabServer(), clients.Execution)
+	underPlans(t, l, 8*time.Second, func(_ context.Context, run string) (map[string]string, error) {
+		woven(t, stream, run)
+		made := client.Run(t, "build", "last.bst")
+		if made.Exit != 0 {
+			return nil, fmt.Errorf("exit %d\n%s", made.Exit, made.Tail())
+		}
+		if n := made.Queues["Build"]; n < 13 {
+			return nil, fmt.Errorf("%d elements were built\n%s", n, made.Tail())
+		}
+		dir := client.Checkout(t, "last.bst")
+		defer func() { _ = os.RemoveAll(dir) }()
+		return outputs(filepath.Join(dir, "out"), "*")
+	})
+}
+
+// woven writes two rows of six elements, each of which depends on two of the row before, and a last one that has it all.
+func woven(t *testing.T, stream *clients.BuildStream, run string) {
+	t.Helper()
+	element := func(name string, needs []string, command string) {
+		text := "kind: manual\nbuild-depends:\n- base.bst\n"
+		for _, need := range needs {
+			text += "- " + need + "\n"
+		}
+		stream.Element(t, name, text+"config:\n  install-commands:\n  - |\n    # "+run+
+			"\n    mkdir -p \"%{install-root}/out\" && sleep 0.30463\n    "+command+"\n")
+	}
+	var last []string
+	for i := range 6 {
+		element(fmt.Sprintf("first-%d.bst", i), nil, fmt.Sprintf(`seq %d 20000 >"%%{install-root}/out/%d"`, i, i))
+		name := fmt.Sprintf("second-%d.bst", i)
+		element(name, []string{fmt.Sprintf("first-%d.bst", i), fmt.Sprintf("first-%d.bst", (i+1)%6)},
+			fmt.Sprintf(`sha256sum /out/* >"%%{install-root}/out/sum-%d"`, i))
+		last = append(last, name)
+	}
+	element("last.bst", last, `cp /out/* "%{install-root}/out"`)
+}
+
 // outputs are the files that match, by name.
 func outputs(dir, pattern string) (map[string]string, error) {
 	found, err := filepath.Glob(filepath.Join(dir, pattern))

@@ -140,7 +140,14 @@ func (o *Office) heal(ctx context.Context, n *lab.Node, kind Kind) error {
 		if err := n.Start(ctx); err != nil {
 			return err
 		}
-		return scenarios.Admit(ctx, o.Lab, o.Member, n.Name)
+		_, err := lab.Eventually(ctx, time.Minute, func(ctx context.Context) error { // the wiring may be disturbed
+			err := scenarios.Admit(ctx, o.Lab, o.Member, n.Name)
+			if err != nil {
+				o.Log("%s is not in yet: %v", n.Name, err)
+			}
+			return err
+		})
+		return err
 	}
 	return nil
 }

@@ -163,11 +163,7 @@ func (o *OutputBase) Start(ctx context.Context, command string, args ...string) 
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.out
 	r.cmd.Cancel = func() error { return r.cmd.Process.Signal(syscall.SIGINT) }
 	r.cmd.WaitDelay = 30 * time.Second
-	if begin := b.Place.begin; begin != nil {
-		r.err = begin(r.cmd)
-	} else {
-		r.err = r.cmd.Start()
-	}
+	r.err = b.Place.start(r.cmd)
 	return r
 }
 

@@ -41,6 +41,21 @@ func (k Kit) BuildStream(t testing.TB) *BuildStream {
 	return b
 }
 
+// On is the same BuildStream, started by begin: on a machine of a laboratory, say. 127.0.0.1 is then that machine.
+func (b *BuildStream) On(begin func(*exec.Cmd) error) *BuildStream {
+	there := *b
+	there.Place.begin = begin
+	return &there
+}
+
+// Element adds an element to the project, or replaces it.
+func (b *BuildStream) Element(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(b.project, "elements", name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // rootfs makes a root file system of one static program, with an absolute link among the relative ones.
 func (b *BuildStream) rootfs(dir string) error {
 	for _, name := range []string{"bin", "etc", "usr/bin", "usr/lib", "tmp", "dev", "proc"} {
@@ -148,7 +163,10 @@ func (c *Client) Run(t testing.TB, args ...string) Streamed {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 10 * time.Second
 	begun := time.Now()
-	err := cmd.Run()
+	err := b.Place.start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if cmd.ProcessState == nil {
 		t.Fatalf("start bst: %v", err)
 	}

@@ -112,6 +112,14 @@ func (p Place) Command(ctx context.Context, dir, name string, args ...string) *e
 	return exec.CommandContext(ctx, filepath.Join(p.kit.here, "enter"), append(outer, args...)...)
 }
 
+// start starts a command of a client.
+func (p Place) start(cmd *exec.Cmd) error {
+	if p.begin != nil {
+		return p.begin(cmd)
+	}
+	return cmd.Start()
+}
+
 // Project copies the C++ project into the place and returns its directory, as seen from outside.
 func (p Place) Project(t testing.TB) string {
 	t.Helper()

@@ -9,7 +9,12 @@ import (
 )
 
 // LabEndpoint is where every node of a laboratory answers on its own machine.
-const LabEndpoint = "grpc://127.0.0.1:8980"
+const LabEndpoint = "grpc://" + labAddress
+
+const labAddress = "127.0.0.1:8980"
+
+// LabServer is LabEndpoint as BuildStream uses it.
+func LabServer() Server { return Server{Address: labAddress, Instance: "bst"} }
 
 // Mesh makes one of so many nodes that run in this place, n1 and so on; it ends with the test.
 func (p Place) Mesh(t testing.TB, count int, machine lab.Machine) *lab.Lab {
