@@ -37,6 +37,14 @@ func (n *Node) Snapshot() *controlv1.StatusResponse {
 	return s
 }
 
+// Neighbours are the other members of the mesh. It is part of web.Source.
+func (n *Node) Neighbours() []*controlv1.Peer {
+	if n.mesh == nil {
+		return nil
+	}
+	return n.peers(time.Now()).Peers
+}
+
 // storeStatus is the state of the blob store.
 func (n *Node) storeStatus() *controlv1.Store {
 	s := n.store.Stat()

@@ -20,12 +20,20 @@ import (
 type Source interface {
 	// Snapshot is the node's status now.
 	Snapshot() *controlv1.StatusResponse
+	// Neighbours are the other members of the mesh; none when there is no mesh.
+	Neighbours() []*controlv1.Peer
 	// Unhealthy says why the node should get no new work; nil when it should.
 	Unhealthy() error
 }
 
 //go:embed page.html
 var page string
+
+// view is what the page shows.
+type view struct {
+	*controlv1.StatusResponse
+	Peers []*controlv1.Peer
+}
 
 // Page is one more thing to serve, for GET and HEAD.
 type Page struct {
@@ -49,7 +57,7 @@ func Handler(m *Metrics, s Source, more ...Page) http.Handler {
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		var out bytes.Buffer
-		if err := tmpl.Execute(&out, s.Snapshot()); err != nil {
+		if err := tmpl.Execute(&out, view{s.Snapshot(), s.Neighbours()}); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}

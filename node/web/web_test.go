@@ -24,12 +24,20 @@ type fakeSource struct {
 
 func (f *fakeSource) Snapshot() *controlv1.StatusResponse { return f.status }
 func (f *fakeSource) Unhealthy() error                    { return f.unhealthy }
+func (f *fakeSource) Neighbours() []*controlv1.Peer {
+	return []*controlv1.Peer{
+		{Name: "<b>ben</b>", State: "alive", Since: timestamppb.Now(), Facts: &controlv1.PeerFacts{State: "ready", Cores: 8, CoresFree: 6}},
+		{Name: "cai", State: "dead", Reason: "no answer", Since: timestamppb.Now()},
+	}
+}
 
 // busy is the status of a node at work; its texts try to be markup.
 func busy() *controlv1.StatusResponse {
 	return &controlv1.StatusResponse{
 		Name: "ana's <b>laptop</b>", PeerId: "12D3KooW", Started: timestamppb.Now(), GrpcAddress: "127.0.0.1:8980",
 		Sandbox: &controlv1.Sandbox{Tier: "A", Groups: "v2"},
+		Mesh:    &controlv1.MeshStatus{Name: "office", Alive: 1, Dead: 1, Problems: []*controlv1.Problem{{Text: "cai is gone", Fix: "buildmesh peers cai"}}},
+		Lending: &controlv1.LendingResponse{State: "throttled", Reason: "somebody uses the machine", Guests: 2},
 		Store:   &controlv1.Store{Blobs: 1234, Bytes: 3 << 30, MaxBytes: 6 << 30, Evicted: 17},
 		Results: &controlv1.Results{Entries: 9, Hits: 8, Misses: 7},
 		Slots:   &controlv1.Slots{Cores: 2, CoresBusy: 1.5, Queued: 4},
@@ -59,7 +67,9 @@ func TestHandler(t *testing.T) {
 	h := Handler(m, source)
 
 	code, body, header := get(t, h, "127.0.0.1:8981", "/")
-	for _, want := range []string{"ana&#39;s", "grpc://127.0.0.1:8980", "1,234, 3.0 GiB of 6.0 GiB (50 %)", "tier A", "1.5 of 2 cores"} {
+	for _, want := range []string{"ana&#39;s", "grpc://127.0.0.1:8980", "1,234, 3.0 GiB of 6.0 GiB (50 %)", "tier A", "1.5 of 2 cores",
+		"office; 1 up, 0 suspect, 1 gone", "throttled: somebody uses the machine; 2 actions of others run here",
+		"&lt;b&gt;ben", "6 of 8 cores free", ", no answer", "cai is gone; see: buildmesh peers cai"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q:\n%s", want, body)
 		}
