@@ -9,7 +9,6 @@ import (
 	"net/netip"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/network"
 	lpeer "github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc"
 
@@ -37,25 +36,12 @@ func (t *Transport) Bulk(_ context.Context, id peer.ID) (grpc.ClientConnInterfac
 	return t.client(id, t.bulks, t.dialBulk)
 }
 
-// acceptTLS takes connections whose first bytes were TLS, until the listener closes.
-func (t *Transport) acceptTLS() {
-	for {
-		conn, scope, err := t.tls.Accept()
-		if err != nil {
-			return
-		}
-		t.running.Go(func() {
-			defer scope.Done()
-			t.serveTLS(conn, scope)
-		})
-	}
-}
-
-// serveTLS runs one connection: to the end of a visit, or until gRPC has closed it.
-func (t *Transport) serveTLS(raw net.Conn, scope network.ConnManagementScope) {
+// serveTLS runs one connection whose first bytes were TLS: to the end of a visit, or until gRPC has
+// closed it.
+func (t *Transport) serveTLS(g *guest) {
 	ctx, cancel := context.WithTimeout(t.ctx, greetTimeout)
 	defer cancel()
-	conn, id, err := t.handshake(ctx, raw, "", true, bulkALPN, visitALPN)
+	conn, id, err := t.handshake(ctx, g, "", true, bulkALPN, visitALPN)
 	if err != nil {
 		return
 	}
@@ -66,9 +52,10 @@ func (t *Transport) serveTLS(raw net.Conn, scope network.ConnManagementScope) {
 		}
 		return
 	}
-	if greet(t.gate, conn, id, false) != nil || scope.SetPeer(ToLibp2p(id)) != nil {
+	if greet(t.gate, conn, id, false) != nil || g.scope.SetPeer(ToLibp2p(id)) != nil {
 		return
 	}
+	g.prove()
 	ours := t.open.track(id, conn)
 	defer t.open.untrack(id, ours)
 	t.bulkQueue.push(identified{ours, id})

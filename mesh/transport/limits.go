@@ -13,19 +13,21 @@ import (
 // libp2p's own limits are made for the open internet, where many connections from one address are an
 // attack: 8 connections an address, one new one every 5 s, 8 of an IPv6 /56. An office of 60 behind
 // one VPN address opens two connections a member and more after every change of the network. These
-// bound a stranger instead: what is not let in yet takes from the transient limit.
+// bound strangers instead, by what has not been let in yet.
 const (
 	connsPerAddress = 512 // IPv4 address or IPv6 /56
 	newPerSecond    = 50  // connections a second and address, after a burst
 	newBurst        = 500
 
-	transientConns = 128 // not let in yet, incoming
-	systemConns    = 2048
-	peerConns      = 16
-	peerStreams    = 4096
-	systemStreams  = 64 << 10
-	systemMemory   = 1 << 30
-	peerMemory     = 256 << 20
+	mostGuests       = 512 // incoming connections that have proven nothing yet
+	guestsPerAddress = 128 // the same of one IPv4 address or IPv6 /64: an office that comes back at once
+
+	systemConns   = 2048
+	peerConns     = 16
+	peerStreams   = 4096
+	systemStreams = 64 << 10
+	systemMemory  = 1 << 30
+	peerMemory    = 256 << 20
 
 	keepConns = 400 // connections kept when there are more than mostConns
 	mostConns = 500
@@ -53,8 +55,7 @@ func resources(r *rate.Limiter) (network.ResourceManager, error) {
 		}
 	}
 	system, one := scope(systemConns, systemStreams, systemMemory), scope(peerConns, peerStreams, peerMemory)
-	transient := scope(2*transientConns, 1024, 64<<20)
-	transient.ConnsInbound = transientConns
+	transient := scope(2*mostGuests, 1024, 64<<20)
 	limits := rcmgr.PartialLimitConfig{
 		System: system, Transient: transient, AllowlistedSystem: system, AllowlistedTransient: transient,
 		ServiceDefault: system, ServicePeerDefault: one, ProtocolDefault: system, ProtocolPeerDefault: one, PeerDefault: one,

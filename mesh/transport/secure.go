@@ -35,7 +35,11 @@ func newSecure(g Gate) any {
 // SecureInbound implements sec.SecureTransport.
 func (s *secure) SecureInbound(ctx context.Context, conn net.Conn, id lpeer.ID) (sec.SecureConn, error) {
 	c, err := s.Transport.SecureInbound(ctx, conn, id)
-	return s.greeted(c, err, false)
+	c, err = s.greeted(c, err, false)
+	if g, ok := conn.(*guest); ok && err == nil {
+		g.prove()
+	}
+	return c, err
 }
 
 // SecureOutbound implements sec.SecureTransport.

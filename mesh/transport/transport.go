@@ -23,7 +23,6 @@ import (
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"google.golang.org/grpc"
@@ -53,7 +52,7 @@ type Transport struct {
 	gate     Gate
 	host     host.Host
 	identity *libp2ptls.Identity
-	tls      ltransport.GatedMaListener // connections whose first bytes are TLS
+	front    *front
 	listen   netip.AddrPort
 
 	controlServer, bulkServer *grpc.Server
@@ -99,10 +98,6 @@ func Open(o Options) (*Transport, error) {
 
 // openHost makes the libp2p host and the listener beside it on the same port.
 func (t *Transport) openHost(o Options, key crypto.PrivKey) error {
-	listen, err := toMulti(o.Listen)
-	if err != nil {
-		return err
-	}
 	if o.perSecond == 0 {
 		o.perSecond, o.burst = newPerSecond, newBurst
 	}
@@ -114,12 +109,21 @@ func (t *Transport) openHost(o Options, key crypto.PrivKey) error {
 	if err != nil {
 		return errors.Join(err, manager.Close())
 	}
-	var shared *tcpreuse.ConnMgr
+	listener, err := net.Listen("tcp", o.Listen.String())
+	if err != nil {
+		return errors.Join(err, manager.Close(), conns.Close())
+	}
+	t.front = openFront(listener, manager, t.serveTLS)
+	bound, err := manet.FromNetAddr(listener.Addr())
+	if err != nil {
+		return errors.Join(err, t.front.close(), manager.Close(), conns.Close())
+	}
+	t.listen, _ = fromMulti(bound)
 	options := []libp2p.Option{
-		libp2p.Identity(key), libp2p.ListenAddrs(listen), libp2p.UserAgent("buildmesh"),
-		libp2p.Transport(func(u ltransport.Upgrader, m network.ResourceManager) (*tcp.TcpTransport, error) {
-			shared = tcpreuse.NewConnMgr(false, u) // a shared port, but not one that two nodes could listen on
-			return tcp.NewTCPTransport(u, m, shared, tcp.DisableReuseport())
+		libp2p.Identity(key), libp2p.ListenAddrs(bound), libp2p.UserAgent("buildmesh"),
+		libp2p.Transport(func(u ltransport.Upgrader, m network.ResourceManager) (*tcpTransport, error) {
+			inner, err := tcp.NewTCPTransport(u, m, nil, tcp.DisableReuseport())
+			return &tcpTransport{inner, u, t.front}, err
 		}),
 		libp2p.Security(securityProtocol, newSecure(o.Gate)), libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.ConnectionGater(gater{o.Gate}), libp2p.ResourceManager(manager), libp2p.ConnectionManager(conns),
@@ -131,19 +135,7 @@ func (t *Transport) openHost(o Options, key crypto.PrivKey) error {
 		options = append(options, libp2p.Transport(libp2pquic.NewTransport), libp2p.ListenAddrs(udp))
 	}
 	if t.host, err = libp2p.New(options...); err != nil {
-		return err
-	}
-	for _, a := range t.host.Network().ListenAddresses() {
-		if ap, ok := fromMulti(a); ok {
-			t.listen = ap
-		}
-	}
-	bound, err := toMulti(t.listen)
-	if err == nil {
-		t.tls, err = shared.DemultiplexedListen(bound, tcpreuse.DemultiplexedConnType_TLS)
-	}
-	if err != nil {
-		return errors.Join(err, t.host.Close())
+		return errors.Join(err, t.front.close())
 	}
 	return nil
 }
@@ -179,15 +171,15 @@ func (t *Transport) Host() host.Host { return t.host }
 
 // Serve answers until Close and returns nil then. Peers that come before it wait.
 func (t *Transport) Serve() error {
-	t.running.Go(t.acceptTLS)
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
+	t.running.Go(func() { failed <- t.front.serve() })
 	for _, s := range []struct {
 		server *grpc.Server
 		queue  *queue
 	}{{t.controlServer, t.controlQueue}, {t.bulkServer, t.bulkQueue}} {
 		t.running.Go(func() { failed <- s.server.Serve(s.queue) })
 	}
-	err := errors.Join(<-failed, <-failed)
+	err := errors.Join(<-failed, <-failed, <-failed)
 	if t.ctx.Err() != nil {
 		return nil
 	}
@@ -209,10 +201,11 @@ func (t *Transport) Close() error {
 	}
 	t.controlQueue.Close()
 	t.bulkQueue.Close()
-	err := errors.Join(t.tls.Close(), t.host.Close())
+	err := errors.Join(t.front.listener.Close(), t.host.Close())
 	t.open.close(peer.ID{})
 	t.controlServer.Stop()
 	t.bulkServer.Stop()
+	_ = t.front.close() // its listener is closed already
 	t.running.Wait()
 	return err
 }
