@@ -122,7 +122,7 @@ func factsOf(h facts.Heard) *controlv1.PeerFacts {
 	return &controlv1.PeerFacts{
 		Version: h.Version, OsFamily: h.OSFamily, Isa: h.ISA, Cores: h.Cores, CoresFree: h.CoresFree,
 		MemoryBytes: h.Memory, MemoryFreeBytes: h.MemoryFree, State: h.State.String(), Reason: h.Reason,
-		Fingerprint: h.Fingerprint, ClockAhead: durationpb.New(h.Skew),
+		Fingerprint: h.Fingerprint, ClockAhead: durationpb.New(h.Skew), Network: h.Network.String(),
 	}
 }
 

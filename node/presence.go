@@ -76,8 +76,11 @@ func (n *Node) presenceOptions() (presence.Options, error) {
 func (n *Node) tellFacts(ctx context.Context) {
 	ticker := time.NewTicker(factsEvery)
 	defer ticker.Stop()
+	net := n.machineNetwork()
 	for {
-		n.mesh.presence.Board.Set(n.facts())
+		f := n.facts()
+		f.Network = net.at(time.Now())
+		n.mesh.presence.Board.Set(f)
 		select {
 		case <-ctx.Done():
 			return

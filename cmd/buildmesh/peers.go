@@ -109,7 +109,7 @@ func peerRows(one *controlv1.Peer) []string {
 	}
 	return append(rows, "version\t"+f.Version, "platform\t"+f.OsFamily+", "+strings.Join(f.Isa, " "), "lends\t"+lends(one),
 		fmt.Sprintf("memory\t%s of %s free", human.Bytes(f.MemoryFreeBytes), human.Bytes(f.MemoryBytes)),
-		"tools\t"+dash(f.Fingerprint), "clock\t"+ahead(f.ClockAhead.AsDuration()))
+		"network\t"+dash(f.Network), "tools\t"+dash(f.Fingerprint), "clock\t"+ahead(f.ClockAhead.AsDuration()))
 }
 
 // ahead is a difference of clocks in words.

@@ -269,6 +269,7 @@ type PeerFacts struct {
 	Reason          string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	Fingerprint     string                 `protobuf:"bytes,10,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	ClockAhead      *durationpb.Duration   `protobuf:"bytes,11,opt,name=clock_ahead,json=clockAhead,proto3" json:"clock_ahead,omitempty"` // of this node's; negative: behind
+	Network         string                 `protobuf:"bytes,12,opt,name=network,proto3" json:"network,omitempty"`                         // wired, wireless, metered, VPN; empty: not known
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -380,6 +381,13 @@ func (x *PeerFacts) GetClockAhead() *durationpb.Duration {
 	return nil
 }
 
+func (x *PeerFacts) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
 // Problem is something that is not as it should be, with the command that mends it.
 type Problem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -456,7 +464,7 @@ const file_proto_control_v1_peers_proto_rawDesc = "" +
 	"\aaddress\x18\b \x01(\tR\aaddress\x12\x1c\n" +
 	"\tconnected\x18\t \x01(\bR\tconnected\x125\n" +
 	"\x05facts\x18\n" +
-	" \x01(\v2\x1f.buildmesh.control.v1.PeerFactsR\x05facts\"\xe4\x02\n" +
+	" \x01(\v2\x1f.buildmesh.control.v1.PeerFactsR\x05facts\"\xfe\x02\n" +
 	"\tPeerFacts\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1b\n" +
 	"\tos_family\x18\x02 \x01(\tR\bosFamily\x12\x10\n" +
@@ -471,7 +479,8 @@ const file_proto_control_v1_peers_proto_rawDesc = "" +
 	"\vfingerprint\x18\n" +
 	" \x01(\tR\vfingerprint\x12:\n" +
 	"\vclock_ahead\x18\v \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"clockAhead\"/\n" +
+	"clockAhead\x12\x18\n" +
+	"\anetwork\x18\f \x01(\tR\anetwork\"/\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x10\n" +
 	"\x03fix\x18\x02 \x01(\tR\x03fix2Y\n" +
