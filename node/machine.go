@@ -239,20 +239,26 @@ func (m *machine) status(s *controlv1.StatusResponse) {
 		Running: int64(slots.Running), Queued: int64(slots.Waiting),
 	}
 	s.Actions = m.counts.status()
+	s.Flights = m.underWay()
+}
+
+// underWay is the executions under way, oldest first.
+func (m *machine) underWay() (all []*controlv1.Flight) {
 	for _, f := range m.flights.List() {
 		state := f.State()
 		if state.Done() {
 			continue
 		}
 		meta := f.Request().Meta
-		s.Flights = append(s.Flights, &controlv1.Flight{
+		all = append(all, &controlv1.Flight{
 			Name: f.Name(), Stage: stageWord(state.Stage), Mnemonic: meta.Mnemonic, Target: meta.Target,
-			Age: durationpb.New(time.Since(f.Created())),
+			Age: durationpb.New(time.Since(f.Created())), Worker: state.Metadata.GetWorker(),
 		})
 	}
-	slices.SortStableFunc(s.Flights, func(a, b *controlv1.Flight) int {
+	slices.SortStableFunc(all, func(a, b *controlv1.Flight) int {
 		return int(b.Age.AsDuration()/time.Millisecond) - int(a.Age.AsDuration()/time.Millisecond)
 	})
+	return all
 }
 
 // room is what of the machine is in use.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
 
 	"github.com/buildmesh/buildmesh/node/clientconf"
 	"github.com/buildmesh/buildmesh/node/config"
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
 // bazelrcVerb is `buildmesh bazelrc`.
@@ -18,8 +20,25 @@ func (bazelrcVerb) Run(v *verbContext) error {
 	if err != nil {
 		return err
 	}
+	e.Jobs = v.meshJobs()
 	_, err = fmt.Fprint(v.out, clientconf.Bazel(e))
 	return err
+}
+
+// meshJobs is what the running node knows of the mesh's room; 0 when none runs, or it is alone.
+func (v *verbContext) meshJobs() int {
+	client, err := v.dial()
+	if err != nil {
+		return 0
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(v.ctx, topWait)
+	defer cancel()
+	answer, err := client.Journal.Jobs(ctx, &controlv1.JobsRequest{})
+	if err != nil || len(answer.Machines) < 2 {
+		return 0
+	}
+	return int(answer.Jobs)
 }
 
 // endpoint is the configured node as clients see it.

@@ -40,6 +40,8 @@ type cli struct {
 	Doctor    doctorVerb    `cmd:"" help:"Find what is wrong on this machine and what mends it."`
 	Peers     peersVerb     `cmd:"" help:"Print the other members of the mesh as this node sees them."`
 	Why       whyVerb       `cmd:"" help:"Tell how an action went, where and why there, and what changed since the last time."`
+	Top       topVerb       `cmd:"" help:"Watch who runs what for whom in the mesh."`
+	Jobs      jobsVerb      `cmd:"" help:"Print the number for --jobs: what the mesh can run at once."`
 	Members   membersVerb   `cmd:"" help:"Print which mesh the running node is in, and who else."`
 	Export    exportVerb    `cmd:"" help:"Write a target, an artifact or a tree to a directory, a tar or an OCI layout."`
 	Import    importVerb    `cmd:"" help:"Bring a directory, a tar or an OCI layout into the running node."`

@@ -62,6 +62,7 @@ type Transport struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	open    opened
+	traffic counter
 
 	mu       sync.Mutex
 	controls map[peer.ID]*grpc.ClientConn // guarded by mu; nil after Close
@@ -87,8 +88,8 @@ func Open(o Options) (*Transport, error) {
 		return nil, fmt.Errorf("open transport: %w", err)
 	}
 	t.controlQueue, t.bulkQueue = newQueue(net.TCPAddrFromAddrPort(t.listen)), newQueue(net.TCPAddrFromAddrPort(t.listen))
-	t.controlServer = grpc.NewServer(append(guarded(o.Gate), grpc.MaxRecvMsgSize(MaxMessage), enforcement)...)
-	t.bulkServer = grpc.NewServer(append(guarded(o.Gate), grpc.MaxRecvMsgSize(MaxMessage), enforcement,
+	t.controlServer = grpc.NewServer(append(guarded(o.Gate), grpc.MaxRecvMsgSize(MaxMessage), enforcement, grpc.StatsHandler(&t.traffic))...)
+	t.bulkServer = grpc.NewServer(append(guarded(o.Gate), grpc.MaxRecvMsgSize(MaxMessage), enforcement, grpc.StatsHandler(&t.traffic),
 		grpc.MaxConcurrentStreams(bulkStreams), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(2*window),
 		grpc.ReadBufferSize(Chunk), grpc.WriteBufferSize(Chunk))...)
 	t.host.SetStreamHandler(controlProtocol, t.accepted)
@@ -230,7 +231,7 @@ func (t *Transport) client(id peer.ID, in map[peer.ID]*grpc.ClientConn, dial fun
 		return c, nil
 	}
 	c, err := grpc.NewClient("passthrough:///"+id.String(),
-		grpc.WithTransportCredentials(proven{}),
+		grpc.WithTransportCredentials(proven{}), grpc.WithStatsHandler(&t.traffic),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, id) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(2*window),

@@ -11,6 +11,7 @@ type Endpoint struct {
 	Address string // host:port, as listened on
 	Execute bool   // false: a cache only
 	Cores   int    // cores the node lends; at least 1
+	Jobs    int    // actions that the mesh runs at once for this node; 0: not known
 }
 
 // dialable is the address a client on this machine dials: a wildcard host becomes loopback.
@@ -31,7 +32,10 @@ func Bazel(e Endpoint) string {
 	fmt.Fprintf(&out, "# buildmesh: put these lines into ~/.bazelrc or the workspace's .bazelrc\n")
 	if e.Execute {
 		fmt.Fprintf(&out, "build --remote_executor=grpc://%s\n", e.dialable())
-		fmt.Fprintf(&out, "build --jobs=%d\n", max(8, 4*e.Cores))
+		if e.Jobs > 0 {
+			out.WriteString("# for the mesh as it is now; later: buildmesh jobs\n")
+		}
+		fmt.Fprintf(&out, "build --jobs=%d\n", max(8, 4*e.Cores, e.Jobs))
 	} else {
 		fmt.Fprintf(&out, "build --remote_cache=grpc://%s\n", e.dialable())
 	}

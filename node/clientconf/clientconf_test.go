@@ -17,6 +17,9 @@ func TestBazel(t *testing.T) {
 			t.Errorf("Bazel would not read the line %q", line)
 		}
 	}
+	if text := Bazel(Endpoint{Execute: true, Cores: 4, Jobs: 40}); !strings.Contains(text, "build --jobs=40\n") {
+		t.Errorf("the mesh has room for 40:\n%s", text)
+	}
 	cache := Bazel(Endpoint{Address: "127.0.0.1:8980"})
 	if !strings.Contains(cache, "--remote_cache=grpc://127.0.0.1:8980") || strings.Contains(cache, "remote_executor") {
 		t.Errorf("a cache only must not be asked to execute:\n%s", cache)

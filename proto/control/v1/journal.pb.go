@@ -12,6 +12,7 @@ import (
 	v1 "github.com/buildmesh/buildmesh/proto/journal/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -24,6 +25,477 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type JobsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobsRequest) Reset() {
+	*x = JobsRequest{}
+	mi := &file_proto_control_v1_journal_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobsRequest) ProtoMessage() {}
+
+func (x *JobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_journal_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobsRequest.ProtoReflect.Descriptor instead.
+func (*JobsRequest) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{0}
+}
+
+type JobsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jobs          int64                  `protobuf:"varint,1,opt,name=jobs,proto3" json:"jobs,omitempty"`         // what to give to --jobs, for actions that use this machine's tools
+	Hermetic      int64                  `protobuf:"varint,2,opt,name=hermetic,proto3" json:"hermetic,omitempty"` // the same for actions that bring their own root
+	Machines      []*Capacity            `protobuf:"bytes,3,rep,name=machines,proto3" json:"machines,omitempty"`  // this one first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobsResponse) Reset() {
+	*x = JobsResponse{}
+	mi := &file_proto_control_v1_journal_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobsResponse) ProtoMessage() {}
+
+func (x *JobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_journal_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobsResponse.ProtoReflect.Descriptor instead.
+func (*JobsResponse) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *JobsResponse) GetJobs() int64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *JobsResponse) GetHermetic() int64 {
+	if x != nil {
+		return x.Hermetic
+	}
+	return 0
+}
+
+func (x *JobsResponse) GetMachines() []*Capacity {
+	if x != nil {
+		return x.Machines
+	}
+	return nil
+}
+
+// Capacity is what one machine lends.
+type Capacity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Cores         float64                `protobuf:"fixed64,2,opt,name=cores,proto3" json:"cores,omitempty"`      // lent now
+	Excluded      string                 `protobuf:"bytes,3,opt,name=excluded,proto3" json:"excluded,omitempty"`  // why they do not count for actions that use this machine's tools; empty: they do
+	Hermetic      bool                   `protobuf:"varint,4,opt,name=hermetic,proto3" json:"hermetic,omitempty"` // they count for actions that bring their own root
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capacity) Reset() {
+	*x = Capacity{}
+	mi := &file_proto_control_v1_journal_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capacity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capacity) ProtoMessage() {}
+
+func (x *Capacity) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_journal_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
+func (*Capacity) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Capacity) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Capacity) GetCores() float64 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *Capacity) GetExcluded() string {
+	if x != nil {
+		return x.Excluded
+	}
+	return ""
+}
+
+func (x *Capacity) GetHermetic() bool {
+	if x != nil {
+		return x.Hermetic
+	}
+	return false
+}
+
+type TopRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopRequest) Reset() {
+	*x = TopRequest{}
+	mi := &file_proto_control_v1_journal_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopRequest) ProtoMessage() {}
+
+func (x *TopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_journal_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
+func (*TopRequest) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{3}
+}
+
+type TopResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`             // by the node's clock
+	Mesh          string                 `protobuf:"bytes,2,opt,name=mesh,proto3" json:"mesh,omitempty"`         // empty: none
+	Machines      []*Machine             `protobuf:"bytes,3,rep,name=machines,proto3" json:"machines,omitempty"` // this one first
+	Flights       []*Flight              `protobuf:"bytes,4,rep,name=flights,proto3" json:"flights,omitempty"`   // of this node's clients, oldest first
+	Queued        int64                  `protobuf:"varint,5,opt,name=queued,proto3" json:"queued,omitempty"`
+	BytesIn       int64                  `protobuf:"varint,6,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`    // from members, since the start
+	BytesOut      int64                  `protobuf:"varint,7,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"` // to members, since the start
+	Actions       *Actions               `protobuf:"bytes,8,opt,name=actions,proto3" json:"actions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopResponse) Reset() {
+	*x = TopResponse{}
+	mi := &file_proto_control_v1_journal_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopResponse) ProtoMessage() {}
+
+func (x *TopResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_journal_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
+func (*TopResponse) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TopResponse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *TopResponse) GetMesh() string {
+	if x != nil {
+		return x.Mesh
+	}
+	return ""
+}
+
+func (x *TopResponse) GetMachines() []*Machine {
+	if x != nil {
+		return x.Machines
+	}
+	return nil
+}
+
+func (x *TopResponse) GetFlights() []*Flight {
+	if x != nil {
+		return x.Flights
+	}
+	return nil
+}
+
+func (x *TopResponse) GetQueued() int64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *TopResponse) GetBytesIn() int64 {
+	if x != nil {
+		return x.BytesIn
+	}
+	return 0
+}
+
+func (x *TopResponse) GetBytesOut() int64 {
+	if x != nil {
+		return x.BytesOut
+	}
+	return 0
+}
+
+func (x *TopResponse) GetActions() *Actions {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
+// Machine is one member and who uses it.
+type Machine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	PeerId        string                 `protobuf:"bytes,2,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	Self          bool                   `protobuf:"varint,3,opt,name=self,proto3" json:"self,omitempty"`
+	Cores         float64                `protobuf:"fixed64,4,opt,name=cores,proto3" json:"cores,omitempty"` // lent
+	Free          float64                `protobuf:"fixed64,5,opt,name=free,proto3" json:"free,omitempty"`   // of them, as far as known
+	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`   // why nothing is lent; empty: it lends
+	Shares        []*Share               `protobuf:"bytes,7,rep,name=shares,proto3" json:"shares,omitempty"` // by initiator; absent: the machine did not answer
+	Answered      bool                   `protobuf:"varint,8,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Machine) Reset() {
+	*x = Machine{}
+	mi := &file_proto_control_v1_journal_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Machine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Machine) ProtoMessage() {}
+
+func (x *Machine) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_journal_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Machine.ProtoReflect.Descriptor instead.
+func (*Machine) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Machine) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Machine) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *Machine) GetSelf() bool {
+	if x != nil {
+		return x.Self
+	}
+	return false
+}
+
+func (x *Machine) GetCores() float64 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *Machine) GetFree() float64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *Machine) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Machine) GetShares() []*Share {
+	if x != nil {
+		return x.Shares
+	}
+	return nil
+}
+
+func (x *Machine) GetAnswered() bool {
+	if x != nil {
+		return x.Answered
+	}
+	return false
+}
+
+// Share is what one initiator uses of a machine.
+type Share struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	PeerId        string                 `protobuf:"bytes,2,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	Cores         float64                `protobuf:"fixed64,3,opt,name=cores,proto3" json:"cores,omitempty"`
+	Actions       int64                  `protobuf:"varint,4,opt,name=actions,proto3" json:"actions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Share) Reset() {
+	*x = Share{}
+	mi := &file_proto_control_v1_journal_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Share) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Share) ProtoMessage() {}
+
+func (x *Share) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_journal_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Share.ProtoReflect.Descriptor instead.
+func (*Share) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Share) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Share) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *Share) GetCores() float64 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *Share) GetActions() int64 {
+	if x != nil {
+		return x.Actions
+	}
+	return 0
+}
+
 type WhyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subject       string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"` // begin of an action's hash, or a target; empty: the last action
@@ -33,7 +505,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_proto_control_v1_journal_proto_msgTypes[0]
+	mi := &file_proto_control_v1_journal_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +517,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_journal_proto_msgTypes[0]
+	mi := &file_proto_control_v1_journal_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +530,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{0}
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WhyRequest) GetSubject() string {
@@ -85,7 +557,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_proto_control_v1_journal_proto_msgTypes[1]
+	mi := &file_proto_control_v1_journal_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -97,7 +569,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_journal_proto_msgTypes[1]
+	mi := &file_proto_control_v1_journal_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -110,7 +582,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{1}
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WhyResponse) GetEntry() *v1.Entry {
@@ -190,7 +662,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_proto_control_v1_journal_proto_msgTypes[2]
+	mi := &file_proto_control_v1_journal_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -202,7 +674,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_journal_proto_msgTypes[2]
+	mi := &file_proto_control_v1_journal_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -215,7 +687,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{2}
+	return file_proto_control_v1_journal_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Change) GetPart() string {
@@ -257,7 +729,42 @@ var File_proto_control_v1_journal_proto protoreflect.FileDescriptor
 
 const file_proto_control_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x1eproto/control/v1/journal.proto\x12\x14buildmesh.control.v1\x1a\x1eproto/journal/v1/journal.proto\"&\n" +
+	"\x1eproto/control/v1/journal.proto\x12\x14buildmesh.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eproto/control/v1/control.proto\x1a\x1eproto/journal/v1/journal.proto\"\r\n" +
+	"\vJobsRequest\"z\n" +
+	"\fJobsResponse\x12\x12\n" +
+	"\x04jobs\x18\x01 \x01(\x03R\x04jobs\x12\x1a\n" +
+	"\bhermetic\x18\x02 \x01(\x03R\bhermetic\x12:\n" +
+	"\bmachines\x18\x03 \x03(\v2\x1e.buildmesh.control.v1.CapacityR\bmachines\"l\n" +
+	"\bCapacity\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05cores\x18\x02 \x01(\x01R\x05cores\x12\x1a\n" +
+	"\bexcluded\x18\x03 \x01(\tR\bexcluded\x12\x1a\n" +
+	"\bhermetic\x18\x04 \x01(\bR\bhermetic\"\f\n" +
+	"\n" +
+	"TopRequest\"\xc9\x02\n" +
+	"\vTopResponse\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04mesh\x18\x02 \x01(\tR\x04mesh\x129\n" +
+	"\bmachines\x18\x03 \x03(\v2\x1d.buildmesh.control.v1.MachineR\bmachines\x126\n" +
+	"\aflights\x18\x04 \x03(\v2\x1c.buildmesh.control.v1.FlightR\aflights\x12\x16\n" +
+	"\x06queued\x18\x05 \x01(\x03R\x06queued\x12\x19\n" +
+	"\bbytes_in\x18\x06 \x01(\x03R\abytesIn\x12\x1b\n" +
+	"\tbytes_out\x18\a \x01(\x03R\bbytesOut\x127\n" +
+	"\aactions\x18\b \x01(\v2\x1d.buildmesh.control.v1.ActionsR\aactions\"\xdb\x01\n" +
+	"\aMachine\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
+	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x12\n" +
+	"\x04self\x18\x03 \x01(\bR\x04self\x12\x14\n" +
+	"\x05cores\x18\x04 \x01(\x01R\x05cores\x12\x12\n" +
+	"\x04free\x18\x05 \x01(\x01R\x04free\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x123\n" +
+	"\x06shares\x18\a \x03(\v2\x1b.buildmesh.control.v1.ShareR\x06shares\x12\x1a\n" +
+	"\banswered\x18\b \x01(\bR\banswered\"d\n" +
+	"\x05Share\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
+	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x14\n" +
+	"\x05cores\x18\x03 \x01(\x01R\x05cores\x12\x18\n" +
+	"\aactions\x18\x04 \x01(\x03R\aactions\"&\n" +
 	"\n" +
 	"WhyRequest\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\"\xfd\x02\n" +
@@ -276,9 +783,11 @@ const file_proto_control_v1_journal_proto_rawDesc = "" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
 	"\x04what\x18\x03 \x01(\tR\x04what\x12\x10\n" +
 	"\x03old\x18\x04 \x01(\tR\x03old\x12\x10\n" +
-	"\x03new\x18\x05 \x01(\tR\x03new2U\n" +
+	"\x03new\x18\x05 \x01(\tR\x03new2\xf0\x01\n" +
 	"\aJournal\x12J\n" +
-	"\x03Why\x12 .buildmesh.control.v1.WhyRequest\x1a!.buildmesh.control.v1.WhyResponseB;Z9github.com/buildmesh/buildmesh/proto/control/v1;controlv1b\x06proto3"
+	"\x03Why\x12 .buildmesh.control.v1.WhyRequest\x1a!.buildmesh.control.v1.WhyResponse\x12M\n" +
+	"\x04Jobs\x12!.buildmesh.control.v1.JobsRequest\x1a\".buildmesh.control.v1.JobsResponse\x12J\n" +
+	"\x03Top\x12 .buildmesh.control.v1.TopRequest\x1a!.buildmesh.control.v1.TopResponseB;Z9github.com/buildmesh/buildmesh/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_proto_control_v1_journal_proto_rawDescOnce sync.Once
@@ -292,26 +801,46 @@ func file_proto_control_v1_journal_proto_rawDescGZIP() []byte {
 	return file_proto_control_v1_journal_proto_rawDescData
 }
 
-var file_proto_control_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_proto_control_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_proto_control_v1_journal_proto_goTypes = []any{
-	(*WhyRequest)(nil),  // 0: buildmesh.control.v1.WhyRequest
-	(*WhyResponse)(nil), // 1: buildmesh.control.v1.WhyResponse
-	(*Change)(nil),      // 2: buildmesh.control.v1.Change
-	(*v1.Entry)(nil),    // 3: buildmesh.journal.v1.Entry
+	(*JobsRequest)(nil),           // 0: buildmesh.control.v1.JobsRequest
+	(*JobsResponse)(nil),          // 1: buildmesh.control.v1.JobsResponse
+	(*Capacity)(nil),              // 2: buildmesh.control.v1.Capacity
+	(*TopRequest)(nil),            // 3: buildmesh.control.v1.TopRequest
+	(*TopResponse)(nil),           // 4: buildmesh.control.v1.TopResponse
+	(*Machine)(nil),               // 5: buildmesh.control.v1.Machine
+	(*Share)(nil),                 // 6: buildmesh.control.v1.Share
+	(*WhyRequest)(nil),            // 7: buildmesh.control.v1.WhyRequest
+	(*WhyResponse)(nil),           // 8: buildmesh.control.v1.WhyResponse
+	(*Change)(nil),                // 9: buildmesh.control.v1.Change
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*Flight)(nil),                // 11: buildmesh.control.v1.Flight
+	(*Actions)(nil),               // 12: buildmesh.control.v1.Actions
+	(*v1.Entry)(nil),              // 13: buildmesh.journal.v1.Entry
 }
 var file_proto_control_v1_journal_proto_depIdxs = []int32{
-	3, // 0: buildmesh.control.v1.WhyResponse.entry:type_name -> buildmesh.journal.v1.Entry
-	3, // 1: buildmesh.control.v1.WhyResponse.before:type_name -> buildmesh.journal.v1.Entry
-	2, // 2: buildmesh.control.v1.WhyResponse.changes:type_name -> buildmesh.control.v1.Change
-	3, // 3: buildmesh.control.v1.WhyResponse.also:type_name -> buildmesh.journal.v1.Entry
-	3, // 4: buildmesh.control.v1.WhyResponse.same:type_name -> buildmesh.journal.v1.Entry
-	0, // 5: buildmesh.control.v1.Journal.Why:input_type -> buildmesh.control.v1.WhyRequest
-	1, // 6: buildmesh.control.v1.Journal.Why:output_type -> buildmesh.control.v1.WhyResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	2,  // 0: buildmesh.control.v1.JobsResponse.machines:type_name -> buildmesh.control.v1.Capacity
+	10, // 1: buildmesh.control.v1.TopResponse.at:type_name -> google.protobuf.Timestamp
+	5,  // 2: buildmesh.control.v1.TopResponse.machines:type_name -> buildmesh.control.v1.Machine
+	11, // 3: buildmesh.control.v1.TopResponse.flights:type_name -> buildmesh.control.v1.Flight
+	12, // 4: buildmesh.control.v1.TopResponse.actions:type_name -> buildmesh.control.v1.Actions
+	6,  // 5: buildmesh.control.v1.Machine.shares:type_name -> buildmesh.control.v1.Share
+	13, // 6: buildmesh.control.v1.WhyResponse.entry:type_name -> buildmesh.journal.v1.Entry
+	13, // 7: buildmesh.control.v1.WhyResponse.before:type_name -> buildmesh.journal.v1.Entry
+	9,  // 8: buildmesh.control.v1.WhyResponse.changes:type_name -> buildmesh.control.v1.Change
+	13, // 9: buildmesh.control.v1.WhyResponse.also:type_name -> buildmesh.journal.v1.Entry
+	13, // 10: buildmesh.control.v1.WhyResponse.same:type_name -> buildmesh.journal.v1.Entry
+	7,  // 11: buildmesh.control.v1.Journal.Why:input_type -> buildmesh.control.v1.WhyRequest
+	0,  // 12: buildmesh.control.v1.Journal.Jobs:input_type -> buildmesh.control.v1.JobsRequest
+	3,  // 13: buildmesh.control.v1.Journal.Top:input_type -> buildmesh.control.v1.TopRequest
+	8,  // 14: buildmesh.control.v1.Journal.Why:output_type -> buildmesh.control.v1.WhyResponse
+	1,  // 15: buildmesh.control.v1.Journal.Jobs:output_type -> buildmesh.control.v1.JobsResponse
+	4,  // 16: buildmesh.control.v1.Journal.Top:output_type -> buildmesh.control.v1.TopResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_proto_control_v1_journal_proto_init() }
@@ -319,13 +848,14 @@ func file_proto_control_v1_journal_proto_init() {
 	if File_proto_control_v1_journal_proto != nil {
 		return
 	}
+	file_proto_control_v1_control_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_control_v1_journal_proto_rawDesc), len(file_proto_control_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

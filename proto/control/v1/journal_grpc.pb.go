@@ -21,7 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Journal_Why_FullMethodName = "/buildmesh.control.v1.Journal/Why"
+	Journal_Why_FullMethodName  = "/buildmesh.control.v1.Journal/Why"
+	Journal_Jobs_FullMethodName = "/buildmesh.control.v1.Journal/Jobs"
+	Journal_Top_FullMethodName  = "/buildmesh.control.v1.Journal/Top"
 )
 
 // JournalClient is the client API for Journal service.
@@ -30,6 +32,10 @@ const (
 type JournalClient interface {
 	// Why tells how an action went, and what differs from the last one like it.
 	Why(ctx context.Context, in *WhyRequest, opts ...grpc.CallOption) (*WhyResponse, error)
+	// Jobs tells how many actions the mesh can run at once for this node.
+	Jobs(ctx context.Context, in *JobsRequest, opts ...grpc.CallOption) (*JobsResponse, error)
+	// Top tells who runs what for whom at this moment.
+	Top(ctx context.Context, in *TopRequest, opts ...grpc.CallOption) (*TopResponse, error)
 }
 
 type journalClient struct {
@@ -50,12 +56,36 @@ func (c *journalClient) Why(ctx context.Context, in *WhyRequest, opts ...grpc.Ca
 	return out, nil
 }
 
+func (c *journalClient) Jobs(ctx context.Context, in *JobsRequest, opts ...grpc.CallOption) (*JobsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobsResponse)
+	err := c.cc.Invoke(ctx, Journal_Jobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *journalClient) Top(ctx context.Context, in *TopRequest, opts ...grpc.CallOption) (*TopResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TopResponse)
+	err := c.cc.Invoke(ctx, Journal_Top_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // JournalServer is the server API for Journal service.
 // All implementations must embed UnimplementedJournalServer
 // for forward compatibility.
 type JournalServer interface {
 	// Why tells how an action went, and what differs from the last one like it.
 	Why(context.Context, *WhyRequest) (*WhyResponse, error)
+	// Jobs tells how many actions the mesh can run at once for this node.
+	Jobs(context.Context, *JobsRequest) (*JobsResponse, error)
+	// Top tells who runs what for whom at this moment.
+	Top(context.Context, *TopRequest) (*TopResponse, error)
 	mustEmbedUnimplementedJournalServer()
 }
 
@@ -68,6 +98,12 @@ type UnimplementedJournalServer struct{}
 
 func (UnimplementedJournalServer) Why(context.Context, *WhyRequest) (*WhyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Why not implemented")
+}
+func (UnimplementedJournalServer) Jobs(context.Context, *JobsRequest) (*JobsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Jobs not implemented")
+}
+func (UnimplementedJournalServer) Top(context.Context, *TopRequest) (*TopResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Top not implemented")
 }
 func (UnimplementedJournalServer) mustEmbedUnimplementedJournalServer() {}
 func (UnimplementedJournalServer) testEmbeddedByValue()                 {}
@@ -108,6 +144,42 @@ func _Journal_Why_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Journal_Jobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JournalServer).Jobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Journal_Jobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JournalServer).Jobs(ctx, req.(*JobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Journal_Top_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TopRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JournalServer).Top(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Journal_Top_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JournalServer).Top(ctx, req.(*TopRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Journal_ServiceDesc is the grpc.ServiceDesc for Journal service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -118,6 +190,14 @@ var Journal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Why",
 			Handler:    _Journal_Why_Handler,
+		},
+		{
+			MethodName: "Jobs",
+			Handler:    _Journal_Jobs_Handler,
+		},
+		{
+			MethodName: "Top",
+			Handler:    _Journal_Top_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -129,6 +129,155 @@ func (Failure) EnumDescriptor() ([]byte, []int) {
 	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{1}
 }
 
+type OccupancyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OccupancyRequest) Reset() {
+	*x = OccupancyRequest{}
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OccupancyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OccupancyRequest) ProtoMessage() {}
+
+func (x *OccupancyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OccupancyRequest.ProtoReflect.Descriptor instead.
+func (*OccupancyRequest) Descriptor() ([]byte, []int) {
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{0}
+}
+
+type OccupancyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cores         float64                `protobuf:"fixed64,1,opt,name=cores,proto3" json:"cores,omitempty"`
+	Holders       []*Holder              `protobuf:"bytes,2,rep,name=holders,proto3" json:"holders,omitempty"` // those with most cores first; at most 64
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OccupancyResponse) Reset() {
+	*x = OccupancyResponse{}
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OccupancyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OccupancyResponse) ProtoMessage() {}
+
+func (x *OccupancyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OccupancyResponse.ProtoReflect.Descriptor instead.
+func (*OccupancyResponse) Descriptor() ([]byte, []int) {
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OccupancyResponse) GetCores() float64 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *OccupancyResponse) GetHolders() []*Holder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+// Holder is an initiator whose actions run here.
+type Holder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          []byte                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Cores         float64                `protobuf:"fixed64,2,opt,name=cores,proto3" json:"cores,omitempty"`
+	Actions       int64                  `protobuf:"varint,3,opt,name=actions,proto3" json:"actions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holder) Reset() {
+	*x = Holder{}
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holder) ProtoMessage() {}
+
+func (x *Holder) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holder.ProtoReflect.Descriptor instead.
+func (*Holder) Descriptor() ([]byte, []int) {
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Holder) GetPeer() []byte {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *Holder) GetCores() float64 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *Holder) GetActions() int64 {
+	if x != nil {
+		return x.Actions
+	}
+	return 0
+}
+
 // Digest is a content identity: function as in build.bazel.remote.execution.v2.DigestFunction.
 type Digest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -141,7 +290,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[0]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -153,7 +302,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[0]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -166,7 +315,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{0}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Digest) GetFunction() int32 {
@@ -202,7 +351,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[1]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -214,7 +363,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[1]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -227,7 +376,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{1}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Claim) GetLease() []byte {
@@ -266,7 +415,7 @@ type ReserveRequest struct {
 
 func (x *ReserveRequest) Reset() {
 	*x = ReserveRequest{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[2]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -278,7 +427,7 @@ func (x *ReserveRequest) String() string {
 func (*ReserveRequest) ProtoMessage() {}
 
 func (x *ReserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[2]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -291,7 +440,7 @@ func (x *ReserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveRequest.ProtoReflect.Descriptor instead.
 func (*ReserveRequest) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{2}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReserveRequest) GetAction() *Digest {
@@ -356,7 +505,7 @@ type ReserveResponse struct {
 
 func (x *ReserveResponse) Reset() {
 	*x = ReserveResponse{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[3]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +517,7 @@ func (x *ReserveResponse) String() string {
 func (*ReserveResponse) ProtoMessage() {}
 
 func (x *ReserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[3]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +530,7 @@ func (x *ReserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveResponse.ProtoReflect.Descriptor instead.
 func (*ReserveResponse) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{3}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReserveResponse) GetAnswer() isReserveResponse_Answer {
@@ -436,7 +585,7 @@ type Granted struct {
 
 func (x *Granted) Reset() {
 	*x = Granted{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[4]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +597,7 @@ func (x *Granted) String() string {
 func (*Granted) ProtoMessage() {}
 
 func (x *Granted) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[4]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +610,7 @@ func (x *Granted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Granted.ProtoReflect.Descriptor instead.
 func (*Granted) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{4}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Granted) GetLease() []byte {
@@ -496,7 +645,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[5]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +657,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[5]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +670,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{5}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Refused) GetReason() string {
@@ -559,7 +708,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[6]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +720,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[6]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +733,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{6}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WaitRequest) GetMessage() isWaitRequest_Message {
@@ -654,7 +803,7 @@ type Ticket struct {
 
 func (x *Ticket) Reset() {
 	*x = Ticket{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[7]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +815,7 @@ func (x *Ticket) String() string {
 func (*Ticket) ProtoMessage() {}
 
 func (x *Ticket) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[7]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +828,7 @@ func (x *Ticket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ticket.ProtoReflect.Descriptor instead.
 func (*Ticket) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{7}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ticket) GetInvocation() string {
@@ -713,7 +862,7 @@ type Take struct {
 
 func (x *Take) Reset() {
 	*x = Take{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[8]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +874,7 @@ func (x *Take) String() string {
 func (*Take) ProtoMessage() {}
 
 func (x *Take) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[8]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +887,7 @@ func (x *Take) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Take.ProtoReflect.Descriptor instead.
 func (*Take) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{8}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Take) GetOffer() uint64 {
@@ -764,7 +913,7 @@ type Pass struct {
 
 func (x *Pass) Reset() {
 	*x = Pass{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[9]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +925,7 @@ func (x *Pass) String() string {
 func (*Pass) ProtoMessage() {}
 
 func (x *Pass) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[9]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +938,7 @@ func (x *Pass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pass.ProtoReflect.Descriptor instead.
 func (*Pass) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{9}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Pass) GetOffer() uint64 {
@@ -812,7 +961,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[10]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +973,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[10]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +986,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{10}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaitResponse) GetMessage() isWaitResponse_Message {
@@ -894,7 +1043,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[11]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1055,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[11]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1068,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{11}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Offer) GetOffer() uint64 {
@@ -967,7 +1116,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[12]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1128,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[12]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1141,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{12}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Taken) GetOffer() uint64 {
@@ -1023,7 +1172,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[13]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1184,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[13]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1197,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{13}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RunRequest) GetMessage() isRunRequest_Message {
@@ -1120,7 +1269,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[14]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1281,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[14]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1294,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{14}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Start) GetClaim() *Claim {
@@ -1193,7 +1342,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[15]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1354,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[15]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1367,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{15}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Blob) GetDigest() *Digest {
@@ -1243,7 +1392,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[16]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1404,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[16]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1417,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{16}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{19}
 }
 
 type Ack struct {
@@ -1279,7 +1428,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[17]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1440,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[17]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1453,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{17}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{20}
 }
 
 type RunResponse struct {
@@ -1321,7 +1470,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[18]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1482,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[18]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1495,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{18}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RunResponse) GetMessage() isRunResponse_Message {
@@ -1417,7 +1566,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[19]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1578,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[19]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1591,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{19}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Progress) GetStage() Stage {
@@ -1490,7 +1639,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[20]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1651,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[20]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1664,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{20}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Result) GetActionResult() []byte {
@@ -1590,7 +1739,7 @@ type Evict struct {
 
 func (x *Evict) Reset() {
 	*x = Evict{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[21]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1751,7 @@ func (x *Evict) String() string {
 func (*Evict) ProtoMessage() {}
 
 func (x *Evict) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[21]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1764,7 @@ func (x *Evict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evict.ProtoReflect.Descriptor instead.
 func (*Evict) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{21}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Evict) GetGraceMilliseconds() int64 {
@@ -1634,7 +1783,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[22]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1795,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[22]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1808,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{22}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CancelRequest) GetClaim() *Claim {
@@ -1677,7 +1826,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[23]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1838,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_lease_v1_lease_proto_msgTypes[23]
+	mi := &file_proto_lease_v1_lease_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,14 +1851,22 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{23}
+	return file_proto_lease_v1_lease_proto_rawDescGZIP(), []int{26}
 }
 
 var File_proto_lease_v1_lease_proto protoreflect.FileDescriptor
 
 const file_proto_lease_v1_lease_proto_rawDesc = "" +
 	"\n" +
-	"\x1aproto/lease/v1/lease.proto\x12\x12buildmesh.lease.v1\"L\n" +
+	"\x1aproto/lease/v1/lease.proto\x12\x12buildmesh.lease.v1\"\x12\n" +
+	"\x10OccupancyRequest\"_\n" +
+	"\x11OccupancyResponse\x12\x14\n" +
+	"\x05cores\x18\x01 \x01(\x01R\x05cores\x124\n" +
+	"\aholders\x18\x02 \x03(\v2\x1a.buildmesh.lease.v1.HolderR\aholders\"L\n" +
+	"\x06Holder\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x14\n" +
+	"\x05cores\x18\x02 \x01(\x01R\x05cores\x12\x18\n" +
+	"\aactions\x18\x03 \x01(\x03R\aactions\"L\n" +
 	"\x06Digest\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\x05R\bfunction\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x12\n" +
@@ -1825,12 +1982,13 @@ const file_proto_lease_v1_lease_proto_rawDesc = "" +
 	"\x10FAILURE_EXECUTOR\x10\x01\x12\x12\n" +
 	"\x0eFAILURE_MEMORY\x10\x02\x12\x13\n" +
 	"\x0fFAILURE_MISSING\x10\x03\x12\x12\n" +
-	"\x0eFAILURE_ACTION\x10\x042\xc7\x02\n" +
+	"\x0eFAILURE_ACTION\x10\x042\xa1\x03\n" +
 	"\x05Lease\x12R\n" +
 	"\aReserve\x12\".buildmesh.lease.v1.ReserveRequest\x1a#.buildmesh.lease.v1.ReserveResponse\x12M\n" +
 	"\x04Wait\x12\x1f.buildmesh.lease.v1.WaitRequest\x1a .buildmesh.lease.v1.WaitResponse(\x010\x01\x12J\n" +
 	"\x03Run\x12\x1e.buildmesh.lease.v1.RunRequest\x1a\x1f.buildmesh.lease.v1.RunResponse(\x010\x01\x12O\n" +
-	"\x06Cancel\x12!.buildmesh.lease.v1.CancelRequest\x1a\".buildmesh.lease.v1.CancelResponseB7Z5github.com/buildmesh/buildmesh/proto/lease/v1;leasev1b\x06proto3"
+	"\x06Cancel\x12!.buildmesh.lease.v1.CancelRequest\x1a\".buildmesh.lease.v1.CancelResponse\x12X\n" +
+	"\tOccupancy\x12$.buildmesh.lease.v1.OccupancyRequest\x1a%.buildmesh.lease.v1.OccupancyResponseB7Z5github.com/buildmesh/buildmesh/proto/lease/v1;leasev1b\x06proto3"
 
 var (
 	file_proto_lease_v1_lease_proto_rawDescOnce sync.Once
@@ -1845,74 +2003,80 @@ func file_proto_lease_v1_lease_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_lease_v1_lease_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_lease_v1_lease_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_proto_lease_v1_lease_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_proto_lease_v1_lease_proto_goTypes = []any{
-	(Stage)(0),              // 0: buildmesh.lease.v1.Stage
-	(Failure)(0),            // 1: buildmesh.lease.v1.Failure
-	(*Digest)(nil),          // 2: buildmesh.lease.v1.Digest
-	(*Claim)(nil),           // 3: buildmesh.lease.v1.Claim
-	(*ReserveRequest)(nil),  // 4: buildmesh.lease.v1.ReserveRequest
-	(*ReserveResponse)(nil), // 5: buildmesh.lease.v1.ReserveResponse
-	(*Granted)(nil),         // 6: buildmesh.lease.v1.Granted
-	(*Refused)(nil),         // 7: buildmesh.lease.v1.Refused
-	(*WaitRequest)(nil),     // 8: buildmesh.lease.v1.WaitRequest
-	(*Ticket)(nil),          // 9: buildmesh.lease.v1.Ticket
-	(*Take)(nil),            // 10: buildmesh.lease.v1.Take
-	(*Pass)(nil),            // 11: buildmesh.lease.v1.Pass
-	(*WaitResponse)(nil),    // 12: buildmesh.lease.v1.WaitResponse
-	(*Offer)(nil),           // 13: buildmesh.lease.v1.Offer
-	(*Taken)(nil),           // 14: buildmesh.lease.v1.Taken
-	(*RunRequest)(nil),      // 15: buildmesh.lease.v1.RunRequest
-	(*Start)(nil),           // 16: buildmesh.lease.v1.Start
-	(*Blob)(nil),            // 17: buildmesh.lease.v1.Blob
-	(*Beat)(nil),            // 18: buildmesh.lease.v1.Beat
-	(*Ack)(nil),             // 19: buildmesh.lease.v1.Ack
-	(*RunResponse)(nil),     // 20: buildmesh.lease.v1.RunResponse
-	(*Progress)(nil),        // 21: buildmesh.lease.v1.Progress
-	(*Result)(nil),          // 22: buildmesh.lease.v1.Result
-	(*Evict)(nil),           // 23: buildmesh.lease.v1.Evict
-	(*CancelRequest)(nil),   // 24: buildmesh.lease.v1.CancelRequest
-	(*CancelResponse)(nil),  // 25: buildmesh.lease.v1.CancelResponse
+	(Stage)(0),                // 0: buildmesh.lease.v1.Stage
+	(Failure)(0),              // 1: buildmesh.lease.v1.Failure
+	(*OccupancyRequest)(nil),  // 2: buildmesh.lease.v1.OccupancyRequest
+	(*OccupancyResponse)(nil), // 3: buildmesh.lease.v1.OccupancyResponse
+	(*Holder)(nil),            // 4: buildmesh.lease.v1.Holder
+	(*Digest)(nil),            // 5: buildmesh.lease.v1.Digest
+	(*Claim)(nil),             // 6: buildmesh.lease.v1.Claim
+	(*ReserveRequest)(nil),    // 7: buildmesh.lease.v1.ReserveRequest
+	(*ReserveResponse)(nil),   // 8: buildmesh.lease.v1.ReserveResponse
+	(*Granted)(nil),           // 9: buildmesh.lease.v1.Granted
+	(*Refused)(nil),           // 10: buildmesh.lease.v1.Refused
+	(*WaitRequest)(nil),       // 11: buildmesh.lease.v1.WaitRequest
+	(*Ticket)(nil),            // 12: buildmesh.lease.v1.Ticket
+	(*Take)(nil),              // 13: buildmesh.lease.v1.Take
+	(*Pass)(nil),              // 14: buildmesh.lease.v1.Pass
+	(*WaitResponse)(nil),      // 15: buildmesh.lease.v1.WaitResponse
+	(*Offer)(nil),             // 16: buildmesh.lease.v1.Offer
+	(*Taken)(nil),             // 17: buildmesh.lease.v1.Taken
+	(*RunRequest)(nil),        // 18: buildmesh.lease.v1.RunRequest
+	(*Start)(nil),             // 19: buildmesh.lease.v1.Start
+	(*Blob)(nil),              // 20: buildmesh.lease.v1.Blob
+	(*Beat)(nil),              // 21: buildmesh.lease.v1.Beat
+	(*Ack)(nil),               // 22: buildmesh.lease.v1.Ack
+	(*RunResponse)(nil),       // 23: buildmesh.lease.v1.RunResponse
+	(*Progress)(nil),          // 24: buildmesh.lease.v1.Progress
+	(*Result)(nil),            // 25: buildmesh.lease.v1.Result
+	(*Evict)(nil),             // 26: buildmesh.lease.v1.Evict
+	(*CancelRequest)(nil),     // 27: buildmesh.lease.v1.CancelRequest
+	(*CancelResponse)(nil),    // 28: buildmesh.lease.v1.CancelResponse
 }
 var file_proto_lease_v1_lease_proto_depIdxs = []int32{
-	2,  // 0: buildmesh.lease.v1.ReserveRequest.action:type_name -> buildmesh.lease.v1.Digest
-	6,  // 1: buildmesh.lease.v1.ReserveResponse.granted:type_name -> buildmesh.lease.v1.Granted
-	7,  // 2: buildmesh.lease.v1.ReserveResponse.refused:type_name -> buildmesh.lease.v1.Refused
-	9,  // 3: buildmesh.lease.v1.WaitRequest.ticket:type_name -> buildmesh.lease.v1.Ticket
-	10, // 4: buildmesh.lease.v1.WaitRequest.take:type_name -> buildmesh.lease.v1.Take
-	11, // 5: buildmesh.lease.v1.WaitRequest.pass:type_name -> buildmesh.lease.v1.Pass
-	4,  // 6: buildmesh.lease.v1.Take.reserve:type_name -> buildmesh.lease.v1.ReserveRequest
-	13, // 7: buildmesh.lease.v1.WaitResponse.offer:type_name -> buildmesh.lease.v1.Offer
-	14, // 8: buildmesh.lease.v1.WaitResponse.taken:type_name -> buildmesh.lease.v1.Taken
-	5,  // 9: buildmesh.lease.v1.Taken.answer:type_name -> buildmesh.lease.v1.ReserveResponse
-	16, // 10: buildmesh.lease.v1.RunRequest.start:type_name -> buildmesh.lease.v1.Start
-	18, // 11: buildmesh.lease.v1.RunRequest.beat:type_name -> buildmesh.lease.v1.Beat
-	19, // 12: buildmesh.lease.v1.RunRequest.ack:type_name -> buildmesh.lease.v1.Ack
-	3,  // 13: buildmesh.lease.v1.Start.claim:type_name -> buildmesh.lease.v1.Claim
-	2,  // 14: buildmesh.lease.v1.Start.action:type_name -> buildmesh.lease.v1.Digest
-	17, // 15: buildmesh.lease.v1.Start.blobs:type_name -> buildmesh.lease.v1.Blob
-	2,  // 16: buildmesh.lease.v1.Blob.digest:type_name -> buildmesh.lease.v1.Digest
-	21, // 17: buildmesh.lease.v1.RunResponse.progress:type_name -> buildmesh.lease.v1.Progress
-	22, // 18: buildmesh.lease.v1.RunResponse.result:type_name -> buildmesh.lease.v1.Result
-	23, // 19: buildmesh.lease.v1.RunResponse.evict:type_name -> buildmesh.lease.v1.Evict
-	0,  // 20: buildmesh.lease.v1.Progress.stage:type_name -> buildmesh.lease.v1.Stage
-	1,  // 21: buildmesh.lease.v1.Result.failure:type_name -> buildmesh.lease.v1.Failure
-	2,  // 22: buildmesh.lease.v1.Result.missing:type_name -> buildmesh.lease.v1.Digest
-	17, // 23: buildmesh.lease.v1.Result.blobs:type_name -> buildmesh.lease.v1.Blob
-	3,  // 24: buildmesh.lease.v1.CancelRequest.claim:type_name -> buildmesh.lease.v1.Claim
-	4,  // 25: buildmesh.lease.v1.Lease.Reserve:input_type -> buildmesh.lease.v1.ReserveRequest
-	8,  // 26: buildmesh.lease.v1.Lease.Wait:input_type -> buildmesh.lease.v1.WaitRequest
-	15, // 27: buildmesh.lease.v1.Lease.Run:input_type -> buildmesh.lease.v1.RunRequest
-	24, // 28: buildmesh.lease.v1.Lease.Cancel:input_type -> buildmesh.lease.v1.CancelRequest
-	5,  // 29: buildmesh.lease.v1.Lease.Reserve:output_type -> buildmesh.lease.v1.ReserveResponse
-	12, // 30: buildmesh.lease.v1.Lease.Wait:output_type -> buildmesh.lease.v1.WaitResponse
-	20, // 31: buildmesh.lease.v1.Lease.Run:output_type -> buildmesh.lease.v1.RunResponse
-	25, // 32: buildmesh.lease.v1.Lease.Cancel:output_type -> buildmesh.lease.v1.CancelResponse
-	29, // [29:33] is the sub-list for method output_type
-	25, // [25:29] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	4,  // 0: buildmesh.lease.v1.OccupancyResponse.holders:type_name -> buildmesh.lease.v1.Holder
+	5,  // 1: buildmesh.lease.v1.ReserveRequest.action:type_name -> buildmesh.lease.v1.Digest
+	9,  // 2: buildmesh.lease.v1.ReserveResponse.granted:type_name -> buildmesh.lease.v1.Granted
+	10, // 3: buildmesh.lease.v1.ReserveResponse.refused:type_name -> buildmesh.lease.v1.Refused
+	12, // 4: buildmesh.lease.v1.WaitRequest.ticket:type_name -> buildmesh.lease.v1.Ticket
+	13, // 5: buildmesh.lease.v1.WaitRequest.take:type_name -> buildmesh.lease.v1.Take
+	14, // 6: buildmesh.lease.v1.WaitRequest.pass:type_name -> buildmesh.lease.v1.Pass
+	7,  // 7: buildmesh.lease.v1.Take.reserve:type_name -> buildmesh.lease.v1.ReserveRequest
+	16, // 8: buildmesh.lease.v1.WaitResponse.offer:type_name -> buildmesh.lease.v1.Offer
+	17, // 9: buildmesh.lease.v1.WaitResponse.taken:type_name -> buildmesh.lease.v1.Taken
+	8,  // 10: buildmesh.lease.v1.Taken.answer:type_name -> buildmesh.lease.v1.ReserveResponse
+	19, // 11: buildmesh.lease.v1.RunRequest.start:type_name -> buildmesh.lease.v1.Start
+	21, // 12: buildmesh.lease.v1.RunRequest.beat:type_name -> buildmesh.lease.v1.Beat
+	22, // 13: buildmesh.lease.v1.RunRequest.ack:type_name -> buildmesh.lease.v1.Ack
+	6,  // 14: buildmesh.lease.v1.Start.claim:type_name -> buildmesh.lease.v1.Claim
+	5,  // 15: buildmesh.lease.v1.Start.action:type_name -> buildmesh.lease.v1.Digest
+	20, // 16: buildmesh.lease.v1.Start.blobs:type_name -> buildmesh.lease.v1.Blob
+	5,  // 17: buildmesh.lease.v1.Blob.digest:type_name -> buildmesh.lease.v1.Digest
+	24, // 18: buildmesh.lease.v1.RunResponse.progress:type_name -> buildmesh.lease.v1.Progress
+	25, // 19: buildmesh.lease.v1.RunResponse.result:type_name -> buildmesh.lease.v1.Result
+	26, // 20: buildmesh.lease.v1.RunResponse.evict:type_name -> buildmesh.lease.v1.Evict
+	0,  // 21: buildmesh.lease.v1.Progress.stage:type_name -> buildmesh.lease.v1.Stage
+	1,  // 22: buildmesh.lease.v1.Result.failure:type_name -> buildmesh.lease.v1.Failure
+	5,  // 23: buildmesh.lease.v1.Result.missing:type_name -> buildmesh.lease.v1.Digest
+	20, // 24: buildmesh.lease.v1.Result.blobs:type_name -> buildmesh.lease.v1.Blob
+	6,  // 25: buildmesh.lease.v1.CancelRequest.claim:type_name -> buildmesh.lease.v1.Claim
+	7,  // 26: buildmesh.lease.v1.Lease.Reserve:input_type -> buildmesh.lease.v1.ReserveRequest
+	11, // 27: buildmesh.lease.v1.Lease.Wait:input_type -> buildmesh.lease.v1.WaitRequest
+	18, // 28: buildmesh.lease.v1.Lease.Run:input_type -> buildmesh.lease.v1.RunRequest
+	27, // 29: buildmesh.lease.v1.Lease.Cancel:input_type -> buildmesh.lease.v1.CancelRequest
+	2,  // 30: buildmesh.lease.v1.Lease.Occupancy:input_type -> buildmesh.lease.v1.OccupancyRequest
+	8,  // 31: buildmesh.lease.v1.Lease.Reserve:output_type -> buildmesh.lease.v1.ReserveResponse
+	15, // 32: buildmesh.lease.v1.Lease.Wait:output_type -> buildmesh.lease.v1.WaitResponse
+	23, // 33: buildmesh.lease.v1.Lease.Run:output_type -> buildmesh.lease.v1.RunResponse
+	28, // 34: buildmesh.lease.v1.Lease.Cancel:output_type -> buildmesh.lease.v1.CancelResponse
+	3,  // 35: buildmesh.lease.v1.Lease.Occupancy:output_type -> buildmesh.lease.v1.OccupancyResponse
+	31, // [31:36] is the sub-list for method output_type
+	26, // [26:31] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_proto_lease_v1_lease_proto_init() }
@@ -1920,25 +2084,25 @@ func file_proto_lease_v1_lease_proto_init() {
 	if File_proto_lease_v1_lease_proto != nil {
 		return
 	}
-	file_proto_lease_v1_lease_proto_msgTypes[3].OneofWrappers = []any{
+	file_proto_lease_v1_lease_proto_msgTypes[6].OneofWrappers = []any{
 		(*ReserveResponse_Granted)(nil),
 		(*ReserveResponse_Refused)(nil),
 	}
-	file_proto_lease_v1_lease_proto_msgTypes[6].OneofWrappers = []any{
+	file_proto_lease_v1_lease_proto_msgTypes[9].OneofWrappers = []any{
 		(*WaitRequest_Ticket)(nil),
 		(*WaitRequest_Take)(nil),
 		(*WaitRequest_Pass)(nil),
 	}
-	file_proto_lease_v1_lease_proto_msgTypes[10].OneofWrappers = []any{
+	file_proto_lease_v1_lease_proto_msgTypes[13].OneofWrappers = []any{
 		(*WaitResponse_Offer)(nil),
 		(*WaitResponse_Taken)(nil),
 	}
-	file_proto_lease_v1_lease_proto_msgTypes[13].OneofWrappers = []any{
+	file_proto_lease_v1_lease_proto_msgTypes[16].OneofWrappers = []any{
 		(*RunRequest_Start)(nil),
 		(*RunRequest_Beat)(nil),
 		(*RunRequest_Ack)(nil),
 	}
-	file_proto_lease_v1_lease_proto_msgTypes[18].OneofWrappers = []any{
+	file_proto_lease_v1_lease_proto_msgTypes[21].OneofWrappers = []any{
 		(*RunResponse_Progress)(nil),
 		(*RunResponse_Result)(nil),
 		(*RunResponse_Evict)(nil),
@@ -1949,7 +2113,7 @@ func file_proto_lease_v1_lease_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_lease_v1_lease_proto_rawDesc), len(file_proto_lease_v1_lease_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

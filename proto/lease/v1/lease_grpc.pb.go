@@ -22,10 +22,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Lease_Reserve_FullMethodName = "/buildmesh.lease.v1.Lease/Reserve"
-	Lease_Wait_FullMethodName    = "/buildmesh.lease.v1.Lease/Wait"
-	Lease_Run_FullMethodName     = "/buildmesh.lease.v1.Lease/Run"
-	Lease_Cancel_FullMethodName  = "/buildmesh.lease.v1.Lease/Cancel"
+	Lease_Reserve_FullMethodName   = "/buildmesh.lease.v1.Lease/Reserve"
+	Lease_Wait_FullMethodName      = "/buildmesh.lease.v1.Lease/Wait"
+	Lease_Run_FullMethodName       = "/buildmesh.lease.v1.Lease/Run"
+	Lease_Cancel_FullMethodName    = "/buildmesh.lease.v1.Lease/Cancel"
+	Lease_Occupancy_FullMethodName = "/buildmesh.lease.v1.Lease/Occupancy"
 )
 
 // LeaseClient is the client API for Lease service.
@@ -41,6 +42,8 @@ type LeaseClient interface {
 	Run(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RunRequest, RunResponse], error)
 	// Cancel ends a lease and kills what runs under it. It may be repeated.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	// Occupancy tells who uses this machine, for people who look.
+	Occupancy(ctx context.Context, in *OccupancyRequest, opts ...grpc.CallOption) (*OccupancyResponse, error)
 }
 
 type leaseClient struct {
@@ -97,6 +100,16 @@ func (c *leaseClient) Cancel(ctx context.Context, in *CancelRequest, opts ...grp
 	return out, nil
 }
 
+func (c *leaseClient) Occupancy(ctx context.Context, in *OccupancyRequest, opts ...grpc.CallOption) (*OccupancyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OccupancyResponse)
+	err := c.cc.Invoke(ctx, Lease_Occupancy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LeaseServer is the server API for Lease service.
 // All implementations must embed UnimplementedLeaseServer
 // for forward compatibility.
@@ -110,6 +123,8 @@ type LeaseServer interface {
 	Run(grpc.BidiStreamingServer[RunRequest, RunResponse]) error
 	// Cancel ends a lease and kills what runs under it. It may be repeated.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	// Occupancy tells who uses this machine, for people who look.
+	Occupancy(context.Context, *OccupancyRequest) (*OccupancyResponse, error)
 	mustEmbedUnimplementedLeaseServer()
 }
 
@@ -131,6 +146,9 @@ func (UnimplementedLeaseServer) Run(grpc.BidiStreamingServer[RunRequest, RunResp
 }
 func (UnimplementedLeaseServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedLeaseServer) Occupancy(context.Context, *OccupancyRequest) (*OccupancyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Occupancy not implemented")
 }
 func (UnimplementedLeaseServer) mustEmbedUnimplementedLeaseServer() {}
 func (UnimplementedLeaseServer) testEmbeddedByValue()               {}
@@ -203,6 +221,24 @@ func _Lease_Cancel_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Lease_Occupancy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OccupancyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LeaseServer).Occupancy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Lease_Occupancy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LeaseServer).Occupancy(ctx, req.(*OccupancyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Lease_ServiceDesc is the grpc.ServiceDesc for Lease service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -217,6 +253,10 @@ var Lease_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _Lease_Cancel_Handler,
+		},
+		{
+			MethodName: "Occupancy",
+			Handler:    _Lease_Occupancy_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
