@@ -124,6 +124,8 @@ func (c *Core) unfit(it *item, n *node) string {
 		return "failed there before"
 	case n.freeCores < min(cores, n.slots)-1e-9:
 		return "no free slot"
+	case !n.Self && n.lent > 0 && n.lent+min(cores, n.slots) > unproven+2*n.proven:
+		return "has brought too few results to get more"
 	case n.Offer.MemoryBytes > 0 && bytes > n.Offer.MemoryBytes:
 		return "too little memory"
 	case n.Offer.MemoryBytes > 0 && n.freeBytes < bytes:

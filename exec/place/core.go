@@ -134,11 +134,14 @@ func (c *Core) release(t *try) {
 		return
 	}
 	delete(n.tries, t)
+	n.lent -= t.cores
 	if n.group == nil {
 		return
 	}
-	n.freeCores = min(n.freeCores+t.cores, n.slots)
-	n.freeBytes = min(n.freeBytes+t.bytes, n.Offer.MemoryBytes)
+	if len(n.tickets) == 0 { // else it offers what is freed, to us or to others who wait
+		n.freeCores = min(n.freeCores+t.cores, n.slots)
+		n.freeBytes = min(n.freeBytes+t.bytes, n.Offer.MemoryBytes)
+	}
 	n.group.shelf.put(n)
 }
 
@@ -190,6 +193,7 @@ func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	it.tries = append(it.tries, t)
 	it.hedged = it.hedged || hedge
 	n.tries[t] = true
+	n.lent += t.cores
 	n.freeCores -= t.cores
 	n.freeBytes -= t.bytes
 	n.group.shelf.put(n)
@@ -294,6 +298,7 @@ func (c *Core) Finished(now time.Time, id Try, s Sample) {
 		return
 	}
 	n := t.node
+	n.proven = min(n.proven+t.cores, maxSlots)
 	c.end(t.item, t)
 	c.learn(n, t.item, s)
 	c.dispatch()

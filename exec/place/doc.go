@@ -14,14 +14,16 @@
 //  2. of those believed to have room, the best Score: speed x (1 - 0.3 busy/slots) + locality - transfer; own slots have
 //     their speed taken 1.1 times. The local view of the chosen peer is decremented at once: Reserve
 //  3. none has room: it waits in the initiator's own queue (by priority, invocations in turn, first come first served),
-//     and Tickets are left at matching peers; an offered slot is answered with the next fitting Work, or passed
+//     and Tickets are left at matching peers; an offered slot is answered with the next fitting Work, or passed. A peer that
+//     holds a Ticket is not asked for what it frees: it offers that
 //  4. a Try that is lost is repeated elsewhere with the next attempt; after three it runs here, or fails with UnavailableError
 //  5. one that ran out of memory is repeated with twice the reservation
 //  6. when nothing waits, a Try that runs longer than max(3 x median, p95) of its mnemonic gets one copy elsewhere
 //
 // Promises: no I/O, no clock, no goroutine, no lock; equal facts in equal order give equal decisions. The cost of a decision
 // does not grow with the number of peers. What peers claim is bounded: capacity, speed and bandwidth are clamped, a peer that
-// refuses what it says it has is asked ever more rarely, speed follows what was measured.
+// refuses what it says it has is asked ever more rarely, speed follows what was measured, and a peer gets more than a few
+// actions at once only as it brings results.
 //
 // What it does not do: it talks to nobody (exec/lease does) and does not know what an action is made of. It is not safe
 // for concurrent use.

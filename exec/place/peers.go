@@ -17,6 +17,8 @@ const (
 	maxMemory    = 1 << 46
 	minSpeed     = 1.0 / 8
 	maxSpeed     = 8.0
+	maxClaim     = 2.0 // of a speed that nothing was measured of
+	unproven     = 16  // cores that a peer gets at once, before it has brought results
 	minBandwidth = 1e5
 	maxBandwidth = 1e11
 )
@@ -36,7 +38,9 @@ type node struct {
 	tries     map[*try]bool
 	tickets   map[string]bool // invocations with a ticket there
 
-	measured int // results its speed follows
+	measured int     // results its speed follows
+	lent     float64 // cores that our tries hold there
+	proven   float64 // cores that results came from
 
 	lies   int       // refusals in a row that contradict its claim
 	banned time.Time // not asked before
@@ -190,6 +194,9 @@ func (c *Core) Peer(now time.Time, p Peer) {
 	if n.speed == 0 { // a claim counts once, then what was measured
 		if n.speed = p.Speed; p.Speed == 0 {
 			n.speed = 1
+		}
+		if !p.Self {
+			n.speed = min(n.speed, maxClaim)
 		}
 	}
 	n.bandwidth = p.Bandwidth

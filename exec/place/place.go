@@ -183,7 +183,7 @@ type Options struct {
 	Seed       uint64
 	Explain    bool          // Reserve says how it was chosen
 	Candidates int           // scored for one decision at most; default 16
-	Tickets    int           // left for one invocation at most; default 64
+	Tickets    int           // left for one invocation at most; default 1024
 	Attempts   int32         // at peers before running here; default 3
 	HedgeAfter time.Duration // least time before a copy; default 1 s
 	Bandwidth  float64       // assumed where it is not known; default 50 MB/s
@@ -194,7 +194,7 @@ func (o Options) withDefaults() Options {
 		o.Candidates = 16
 	}
 	if o.Tickets <= 0 {
-		o.Tickets = 64
+		o.Tickets = 1024
 	}
 	if o.Attempts <= 0 {
 		o.Attempts = 3

@@ -6,6 +6,9 @@ import (
 	"github.com/buildmesh/buildmesh/mesh/peer"
 )
 
+// ticketsAtOnce bounds how many peers of a group are gone through for one decision. The rest has its turn with the next.
+const ticketsAtOnce = 64
+
 // leaveTickets makes sure that matching peers know that it waits: at most twice as many as its invocation has waiting.
 // Peers are gone through in turn from where the last tickets were left.
 func (c *Core) leaveTickets(it *item) {
@@ -21,7 +24,7 @@ func (c *Core) leaveTickets(it *item) {
 		return
 	}
 	for _, g := range m.groups {
-		for looked := 0; looked < min(len(g.members), 2*c.options.Tickets) && c.tickets[it.Invocation] < want; looked++ {
+		for looked := 0; looked < min(len(g.members), ticketsAtOnce) && c.tickets[it.Invocation] < want; looked++ {
 			g.cursor = (g.cursor + 1) % len(g.members)
 			if n := g.members[g.cursor]; n != c.self && n.open && !c.now.Before(n.banned) {
 				c.leave(it, n)
