@@ -11,7 +11,7 @@ GO         := go
 PROTOC_GEN_GO      := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
 
-.PHONY: help up build shim test demo clients bench proto clean
+.PHONY: help up build shim test demo clients bench sim proto clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ clients: ## install the real clients the tests drive
 
 bench: build ## compare this node with bazel-remote; writes a table and a picture
 	@$(GO) run ./testnet/bench
+
+sim: ## compare ways to place actions on simulated meshes; writes a table and a picture
+	@$(GO) run ./testnet/sim
 
 proto: ## generate the code of proto/ (needs protoc)
 	@GOBIN=$(CURDIR)/bin $(GO) install $(PROTOC_GEN_GO)

@@ -3,7 +3,7 @@
 // Rooms: conformance (claims about any Remote Execution server, checked over gRPC alone), wrong (an
 // in-memory server that is right until told otherwise, for trying the claims on), clients (real
 // build tools), bench (measurements beside other servers), lab (many real nodes, each on a machine's
-// network of its own), scenario (the language in which claims about a mesh are told).
+// network of its own), sim (placement on simulated meshes of up to 10,000 nodes), scenario (the language in which claims about a mesh are told).
 //
 // Promise: nothing under testnet is imported by production code.
 //

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/buildmesh/buildmesh/exec/place"
+	"github.com/buildmesh/buildmesh/exec/platform"
+)
+
+// flow keeps a Core at work: as many actions in flight as the mesh has slots, or one and a half times as many, so that some
+// wait and tickets are out.
+type flow struct {
+	core  *place.Core
+	now   time.Time
+	next  uint64
+	runs  []place.Try // under way, the oldest first
+	count int         // reservations made
+}
+
+// newFlow makes one with nodes of four slots, filled up to load.
+func newFlow(nodes int, load float64) *flow {
+	f := &flow{core: place.New(place.Options{}, nil), now: time.Unix(1_000_000, 0)}
+	for i := range nodes {
+		f.core.Peer(f.now, place.Peer{
+			ID: idOf(i), Self: i == 0, Offer: platform.Offer{OSFamily: "linux", Cores: 4}, FreeCores: 4, Speed: speeds[i%len(speeds)], At: f.now,
+		})
+	}
+	for range int(load * float64(4*nodes)) {
+		f.submit()
+	}
+	return f
+}
+
+func (f *flow) submit() {
+	f.next++
+	f.core.Submit(f.now, place.Work{ID: f.next, Action: hashOf(f.next), Root: hashOf(f.next % 512), Invocation: "build", Mnemonic: "CppCompile", InputBytes: 1e6})
+	f.settle()
+}
+
+// settle grants what is reserved. Slots are not offered: a Core that is alone knows of each that is free.
+func (f *flow) settle() {
+	for _, d := range f.core.Decisions() {
+		if r, ok := d.(*place.Reserve); ok {
+			f.count++
+			f.core.Granted(f.now, r.Try)
+			f.runs = append(f.runs, r.Try)
+		}
+	}
+}
+
+// turn ends the oldest action and adds one.
+func (f *flow) turn() {
+	f.now = f.now.Add(time.Millisecond)
+	t := f.runs[0]
+	f.runs = f.runs[1:]
+	f.core.Finished(f.now, t, place.Sample{Duration: time.Second, Cores: 1, MemoryBytes: 1 << 28})
+	f.settle()
+	f.submit()
+}
+
+// writeRates measures decisions a second of one Core, on one processor.
+func writeRates(w io.Writer) error {
+	fmt.Fprintln(w, "| nodes | decisions/s, slots free | decisions/s, actions waiting |\n|---|---|---|")
+	for _, nodes := range []int{100, 1000, 10000} {
+		fmt.Fprintf(w, "| %d |", nodes)
+		for _, load := range []float64{0.8, 1.5} {
+			f := newFlow(nodes, load)
+			before, began := f.count, time.Now()
+			for time.Since(began) < time.Second {
+				for range 100 {
+					f.turn()
+				}
+			}
+			fmt.Fprintf(w, " %.0f |", float64(f.count-before)/time.Since(began).Seconds())
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
+}
