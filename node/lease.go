@@ -151,16 +151,21 @@ func (l *leasing) followRoster(ctx context.Context) {
 	}
 }
 
-// followFacts tells the initiator what members say of themselves.
+// followFacts tells the initiator what members say of themselves, each thing once: in a busy mesh of many every one of them
+// says something many times a second.
 func (l *leasing) followFacts(ctx context.Context) {
+	told := map[peer.ID]time.Time{}
 	for version := uint64(0); ; {
-		_, next, err := l.node.mesh.presence.Book.Next(ctx, version)
+		heard, next, err := l.node.mesh.presence.Book.Next(ctx, version)
 		if err != nil {
 			return
 		}
 		version = next
-		for _, m := range l.node.mesh.presence.Roster.Now().In(roster.Alive) {
-			l.tell(m)
+		for _, m := range l.node.mesh.presence.Roster.Now().In(roster.Alive) { // who becomes alive later, followRoster tells of
+			if h, found := heard[m.ID]; found && !h.At.Equal(told[m.ID]) {
+				told[m.ID] = h.At
+				l.initiator.Peer(peerOf(m, h))
+			}
 		}
 	}
 }
