@@ -50,8 +50,9 @@ func (x *auditor) Compare(a *action.Action, first, second lease.Made) {
 	if first.Result.GetExitCode() != 0 && second.Result.GetExitCode() != 0 {
 		return // nothing of it is shared
 	}
-	x.compared.Add(1)
 	differ := len(receipt.Compare(first.Result, second.Result)) > 0
+	x.node.journal.Remark(a.Digest, x.remark(first, second, differ))
+	x.compared.Add(1)
 	if differ {
 		x.disputed.Add(1)
 	}
@@ -67,6 +68,15 @@ func (x *auditor) Compare(a *action.Action, first, second lease.Made) {
 	if err := x.keep(ctx, a, own, differ); err != nil {
 		x.node.log.Warn("a comparison with a member's result is lost", "action", a.Digest.String(), "err", err)
 	}
+}
+
+// remark is a comparison for who asks buildmesh why.
+func (x *auditor) remark(first, second lease.Made, differ bool) string {
+	text := "made by " + x.node.nameOf(first.By) + " and by " + x.node.nameOf(second.By) + ": "
+	if differ {
+		return text + "the outputs DIFFER, see: buildmesh cache disputes"
+	}
+	return text + "the same outputs"
 }
 
 // keep signs what this node made. When it differs from a member's, it takes that one's place here: nobody's word counts for

@@ -30,6 +30,10 @@ func TestAudit(t *testing.T) {
 		t.Error("equal results are in dispute")
 	}
 
+	if later := p.ana.why(t, honest.Hex()).Entry.Remarks; len(later) != 1 || later[0].Text != "made by ben and by ana: the same outputs" {
+		t.Errorf("why says later: %v", later)
+	}
+
 	p.occupy(t)
 	odd := p.ana.action(t, "cat /proc/sys/kernel/random/uuid > out")
 	of := p.ana.executed(t, odd)
@@ -42,6 +46,7 @@ func TestAudit(t *testing.T) {
 		again := p.ana.executed(t, odd)
 		return again.CachedResult && again.Result.OutputFiles[0].Digest.Hash != of.Result.OutputFiles[0].Digest.Hash
 	})
+	eventually(t, "her own word is kept beside ben's", func() bool { return len(p.disputes(t)) > 0 })
 	if all := p.disputes(t); len(all) != 1 || len(all[0].Claims) != 2 || !strings.HasPrefix(all[0].Action, odd.Hex()) {
 		t.Errorf("disputes: %v", all)
 	}
