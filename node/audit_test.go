@@ -8,7 +8,7 @@ import (
 )
 
 // disputes are the actions about which members disagree, as ana sees it.
-func (p *pair) disputes(t *testing.T) []*controlv1.Dispute {
+func (p *pair) disputes(t testing.TB) []*controlv1.Dispute {
 	t.Helper()
 	answer, err := contentAnswers{node: p.ana.Node}.Disputes(t.Context(), &controlv1.DisputesRequest{})
 	if err != nil {

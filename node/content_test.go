@@ -19,7 +19,7 @@ import (
 )
 
 // joins takes a node into the mesh of another and waits until both have each other, at most 30 s.
-func (s *started) joins(t *testing.T, steward *started) {
+func (s *started) joins(t testing.TB, steward *started) {
 	t.Helper()
 	invited, err := meshAnswers{node: steward.Node}.Invite(t.Context(), &controlv1.InviteRequest{Uses: 1, Lifetime: durationpb.New(time.Hour)})
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *started) joins(t *testing.T, steward *started) {
 }
 
 // sees waits until a node has another one as alive, at most 30 s.
-func (s *started) sees(t *testing.T, other *started) {
+func (s *started) sees(t testing.TB, other *started) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -50,7 +50,7 @@ func (s *started) sees(t *testing.T, other *started) {
 }
 
 // knows waits until a node's summaries say that others have so many results, at most 30 s.
-func (s *started) knows(t *testing.T, of *started, action digest.Digest) {
+func (s *started) knows(t testing.TB, of *started, action digest.Digest) {
 	t.Helper()
 	x := s.Node.content.company.Load()
 	key := x.keyer.Result(action, of.hostRoot())

@@ -20,7 +20,7 @@ import (
 var lender = []string{"mesh.audit=0", "lend.battery=lend", "lend.user=lend", "lend.heat=lend", "lend.metered=lend", "lend.cpu=0", "lend.reserve=0"}
 
 // eventually polls what another goroutine brings about, at most 30 s.
-func eventually(t *testing.T, claim string, holds func() bool) {
+func eventually(t testing.TB, claim string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -36,10 +36,10 @@ type pair struct {
 }
 
 // newPair starts both, ana with more settings; ana's core is taken.
-func newPair(t *testing.T, more ...string) *pair { return newPairOf(t, more, nil) }
+func newPair(t testing.TB, more ...string) *pair { return newPairOf(t, more, nil) }
 
 // newPairOf is newPair with settings for each.
-func newPairOf(t *testing.T, ana, ben []string) *pair {
+func newPairOf(t testing.TB, ana, ben []string) *pair {
 	t.Helper()
 	p := &pair{
 		ana: executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=ana", "exec.cores=1"}, ana)...),
@@ -56,7 +56,7 @@ func newPairOf(t *testing.T, ana, ben []string) *pair {
 }
 
 // occupy takes ana's core until free is called.
-func (p *pair) occupy(t *testing.T) {
+func (p *pair) occupy(t testing.TB) {
 	t.Helper()
 	p.ana.opened(t, p.ana.action(t, "sleep 1000"))
 	eventually(t, "ana is busy", func() bool { return p.ana.machine.room().Running == 1 })

@@ -15,7 +15,7 @@ import (
 )
 
 // executing is a running node that runs actions; without a sandbox on this machine the test is skipped.
-func executing(t *testing.T, dir string, more ...string) *started {
+func executing(t testing.TB, dir string, more ...string) *started {
 	t.Helper()
 	n := start(t, configured(t, dir, append(more, "exec.enabled=true")...))
 	if n.machine == nil {
@@ -25,7 +25,7 @@ func executing(t *testing.T, dir string, more ...string) *started {
 }
 
 // action stores an action that runs a shell script and captures the file "out".
-func (s *started) action(t *testing.T, script string) digest.Digest {
+func (s *started) action(t testing.TB, script string) digest.Digest {
 	t.Helper()
 	store := func(m proto.Message) digest.Digest {
 		data, err := proto.Marshal(m)
@@ -41,7 +41,7 @@ func (s *started) action(t *testing.T, script string) digest.Digest {
 }
 
 // executed runs an action and gives the answer, which may come with the very first operation.
-func (s *started) executed(t *testing.T, action digest.Digest) *repb.ExecuteResponse {
+func (s *started) executed(t testing.TB, action digest.Digest) *repb.ExecuteResponse {
 	t.Helper()
 	stream, err := repb.NewExecutionClient(s.conn).Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: action.Proto()})
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *started) executed(t *testing.T, action digest.Digest) *repb.ExecuteResp
 }
 
 // opened starts an execution and gives its stream after the first operation.
-func (s *started) opened(t *testing.T, action digest.Digest) repb.Execution_ExecuteClient {
+func (s *started) opened(t testing.TB, action digest.Digest) repb.Execution_ExecuteClient {
 	t.Helper()
 	stream, err := repb.NewExecutionClient(s.conn).Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: action.Proto()})
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *started) opened(t *testing.T, action digest.Digest) repb.Execution_Exec
 }
 
 // response reads a stream to its end.
-func response(t *testing.T, stream repb.Execution_ExecuteClient) *repb.ExecuteResponse {
+func response(t testing.TB, stream repb.Execution_ExecuteClient) *repb.ExecuteResponse {
 	t.Helper()
 	r := new(repb.ExecuteResponse)
 	for {
@@ -84,7 +84,7 @@ func response(t *testing.T, stream repb.Execution_ExecuteClient) *repb.ExecuteRe
 }
 
 // result asks the action cache.
-func (s *started) result(t *testing.T, action digest.Digest) (*repb.ActionResult, error) {
+func (s *started) result(t testing.TB, action digest.Digest) (*repb.ActionResult, error) {
 	t.Helper()
 	return repb.NewActionCacheClient(s.conn).GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: action.Proto()})
 }

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // configured is a configuration in dir that listens on ports nobody has.
-func configured(t *testing.T, dir string, more ...string) *config.Config {
+func configured(t testing.TB, dir string, more ...string) *config.Config {
 	t.Helper()
 	settings := []config.Setting{
 		{Key: "dir.base", Value: dir}, {Key: "listen.grpc", Value: "127.0.0.1:0"}, {Key: "listen.web", Value: "127.0.0.1:0"}, {Key: "listen.mesh", Value: "127.0.0.1:0"},
@@ -70,7 +70,7 @@ func goroutines() []string {
 
 // noLeaks fails the test when, at its end, goroutines or mounts are left that were not there before.
 // It must be called before the node is made.
-func noLeaks(t *testing.T) {
+func noLeaks(t testing.TB) {
 	t.Helper()
 	before, mounts := len(goroutines()), mountTable()
 	t.Cleanup(func() {
@@ -105,7 +105,7 @@ type started struct {
 }
 
 // start runs a node and connects to its endpoint.
-func start(t *testing.T, c *config.Config) *started {
+func start(t testing.TB, c *config.Config) *started {
 	t.Helper()
 	n, err := New(t.Context(), c, slog.New(slog.DiscardHandler), "test")
 	if err != nil {
@@ -135,7 +135,7 @@ func start(t *testing.T, c *config.Config) *started {
 }
 
 // put stores a blob through the endpoint.
-func (s *started) put(t *testing.T, data string) digest.Digest {
+func (s *started) put(t testing.TB, data string) digest.Digest {
 	t.Helper()
 	d := digest.SHA256.Of([]byte(data))
 	r, err := repb.NewContentAddressableStorageClient(s.conn).BatchUpdateBlobs(t.Context(), &repb.BatchUpdateBlobsRequest{
@@ -148,7 +148,7 @@ func (s *started) put(t *testing.T, data string) digest.Digest {
 }
 
 // missing reports whether the endpoint lacks a blob.
-func (s *started) missing(t *testing.T, d digest.Digest) bool {
+func (s *started) missing(t testing.TB, d digest.Digest) bool {
 	t.Helper()
 	r, err := repb.NewContentAddressableStorageClient(s.conn).FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{
 		BlobDigests: []*repb.Digest{d.Proto()},
@@ -160,7 +160,7 @@ func (s *started) missing(t *testing.T, d digest.Digest) bool {
 }
 
 // page is the status and text of a page of the node's web.
-func (s *started) page(t *testing.T, path string) (int, string) {
+func (s *started) page(t testing.TB, path string) (int, string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := client.Get("http://" + s.webAt.Addr().String() + path)

@@ -15,7 +15,7 @@ import (
 )
 
 // store uploads a message.
-func (s *started) store(t *testing.T, m proto.Message) digest.Digest {
+func (s *started) store(t testing.TB, m proto.Message) digest.Digest {
 	t.Helper()
 	data, err := proto.Marshal(m)
 	if err != nil {
@@ -26,7 +26,7 @@ func (s *started) store(t *testing.T, m proto.Message) digest.Digest {
 
 // asking stores an action that writes the file "out" and asks for platform properties, name=value each. One that asks for
 // InputRootAbsolutePath=/ brings its whole root: a shell and nothing else.
-func (s *started) asking(t *testing.T, script string, properties ...string) digest.Digest {
+func (s *started) asking(t testing.TB, script string, properties ...string) digest.Digest {
 	t.Helper()
 	platform, root := &repb.Platform{}, &repb.Directory{}
 	for _, pair := range properties {
@@ -41,7 +41,7 @@ func (s *started) asking(t *testing.T, script string, properties ...string) dige
 }
 
 // shellRoot is a root file system with a shell.
-func (s *started) shellRoot(t *testing.T) *repb.Directory {
+func (s *started) shellRoot(t testing.TB) *repb.Directory {
 	t.Helper()
 	shell, err := os.ReadFile("/bin/busybox")
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *started) shellRoot(t *testing.T) *repb.Directory {
 }
 
 // refusal is the error that executing an action gives.
-func (s *started) refusal(t *testing.T, action digest.Digest) error {
+func (s *started) refusal(t testing.TB, action digest.Digest) error {
 	t.Helper()
 	stream, err := repb.NewExecutionClient(s.conn).Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: action.Proto()})
 	if err == nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/mesh/peer"
+	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
 
 // peerID shortens map keys.
@@ -164,8 +165,9 @@ type fakeNode struct {
 	executor  *Executor
 	initiator *Initiator
 	runs      chan *fakeRun
-	instant   bool // runs end at once, successfully
-	broken    bool // connections to it fail
+	instant   bool                // runs end at once, successfully
+	broken    bool                // connections to it fail
+	service   leasev1.LeaseServer // what it serves in place of its executor; nil: that
 }
 
 func (n *fakeNode) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
@@ -274,7 +276,11 @@ func (m *fakeMesh) node(n byte, bend ...func(*fakeNode, *InitiatorOptions)) *fak
 	o.Executor = f.executor
 	f.initiator = NewInitiator(o, place.Peer{Name: fmt.Sprintf("n%d", n), Offer: machine, Speed: 1})
 	server := grpc.NewServer()
-	f.executor.Register(server)
+	if f.service != nil {
+		leasev1.RegisterLeaseServer(server, f.service)
+	} else {
+		f.executor.Register(server)
+	}
 	m.serving[f.id] = bufconn.Listen(1 << 20)
 	m.servers = append(m.servers, server)
 	go server.Serve(m.serving[f.id])

@@ -52,6 +52,7 @@ type item struct {
 	excluded []peer.ID
 	memory   int64 // reserved; grows when it was not enough
 	hedged   bool
+	tested   bool // a try ran here
 }
 
 // try is one attempt under way.
@@ -192,6 +193,7 @@ func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	}
 	it.tries = append(it.tries, t)
 	it.hedged = it.hedged || hedge
+	it.tested = it.tested || n == c.self
 	n.tries[t] = true
 	n.lent += t.cores
 	n.freeCores -= t.cores
@@ -384,6 +386,9 @@ func (c *Core) fail(t *try, why Failure) {
 func (c *Core) hopeless(it *item, t *try) error {
 	m := c.match(it)
 	if it.last == OutOfMemory && (len(m.groups) == 0 || it.starved > c.options.Attempts) {
+		if c.lastHere(it) { // peers alone have said so
+			return nil
+		}
 		return &MemoryError{Action: it.Action, Bytes: max(t.bytes, t.enough)}
 	}
 	here := m.self && (t.node != c.self || it.last == OutOfMemory)
@@ -410,6 +415,16 @@ func (c *Core) hopeless(it *item, t *try) error {
 		return nil
 	}
 	return &UnavailableError{Action: it.Action, Attempts: it.failed, Last: it.last.String(), After: unavailableRetry}
+}
+
+// lastHere has a Work that peers say ran out of memory run here with all there is, unless it ran here before or may not.
+func (c *Core) lastHere(it *item) bool {
+	if c.self == nil || it.tested || it.Platform.Match(c.self.Offer) != nil {
+		return false
+	}
+	it.Class, it.memory = Local, c.self.Offer.MemoryBytes
+	it.shape = shapeOf(it)
+	return true
 }
 
 // sorted gives tries in a fixed order, so that equal facts give equal decisions.
