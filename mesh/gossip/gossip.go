@@ -38,6 +38,8 @@ type Options struct {
 	// Woke is told after a sleep, before the rejoin: stale connections should go. Optional.
 	Woke func(slept time.Duration)
 	Log  *slog.Logger
+	// Wall is this machine's clock; nil: time.Now. A machine that sleeps comes back with it ahead of what has run.
+	Wall func() time.Time
 }
 
 // Gossip is this node's part in gossip. Make it with New, end it with Close.
@@ -72,6 +74,9 @@ func New(o Options) (*Gossip, error) {
 		cards: make(map[peer.ID]*introduced), newer: make(map[peer.ID]uint64),
 		kicks: make(chan netip.AddrPort, 32), woke: make(chan struct{}, 1)}
 	g.rejoin = newRejoin(g)
+	if g.o.Wall == nil {
+		g.o.Wall = time.Now
+	}
 	if g.o.Log == nil {
 		g.o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -140,7 +145,7 @@ func (g *Gossip) run(ctx context.Context) {
 	began := time.Now()
 	pulses := time.NewTicker(pulseEvery)
 	defer pulses.Stop()
-	last := look(began)
+	last := g.look(began)
 	g.rejoin.start()
 	defer g.rejoin.timer.Stop()
 	for {
@@ -148,7 +153,7 @@ func (g *Gossip) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-pulses.C:
-			now := look(began)
+			now := g.look(began)
 			away := slept(last, now)
 			last = now
 			if away > 0 {

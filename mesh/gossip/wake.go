@@ -27,7 +27,6 @@ func slept(before, now pulse) time.Duration {
 }
 
 // look reads both clocks.
-func look(began time.Time) pulse {
-	now := time.Now()
-	return pulse{wall: now.Round(0), mono: now.Sub(began)}
+func (g *Gossip) look(began time.Time) pulse {
+	return pulse{wall: g.o.Wall().Round(0), mono: time.Since(began)}
 }

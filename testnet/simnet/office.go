@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,8 @@ type Node struct {
 	at    netip.Addr
 	port  *Port
 	seeds []netip.AddrPort
+	slept time.Duration      // how far its wall clock is ahead of the time it ran
+	woken []time.Duration    // what Options.Woke was told
 	newer map[peer.ID]uint64 // what Options.Newer was told
 }
 
@@ -90,6 +93,16 @@ func (n *Node) Start() error {
 			defer n.mu.Unlock()
 			n.newer[id] = epoch
 		},
+		Woke: func(slept time.Duration) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.woken = append(n.woken, slept)
+		},
+		Wall: func() time.Time {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return time.Now().Add(n.slept)
+		},
 	})
 	if err != nil {
 		return err
@@ -107,6 +120,20 @@ func (n *Node) Kill() error {
 	err := n.Gossip.Close()
 	n.Gossip, n.Health = nil, nil
 	return err
+}
+
+// Doze lets the machine of a node have slept for a while just now: its wall clock went on and nothing else did.
+func (n *Node) Doze(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.slept += d
+}
+
+// Woken is how long the node found it had slept, each time it did.
+func (n *Node) Woken() []time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.woken)
 }
 
 // Addr is where the node is.

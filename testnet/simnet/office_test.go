@@ -157,8 +157,19 @@ func TestSleep(t *testing.T) {
 		}
 		time.Sleep(night)
 		o.Net.Unplug(sleeper.Addr(), false)
-		sleeper.Gossip.Woke() // what the wake detector calls; that it notices, mesh/gossip shows
+		if woken := sleeper.Woken(); len(woken) > 0 {
+			t.Errorf("awake, it found that it had slept for %v", woken)
+		}
+		sleeper.Doze(night) // nothing but its clock tells
 		within(t, 5*time.Second, "back after a night", all(o.Nodes))
+		if woken := sleeper.Woken(); len(woken) != 1 || woken[0].Round(time.Minute) != night {
+			t.Errorf("it found that it had slept for %v, once for %v is right", woken, night)
+		}
+		o.Net.Unplug(sleeper.Addr(), true)
+		within(t, time.Minute, "the sleeper is missed again", all(rest))
+		o.Net.Unplug(sleeper.Addr(), false)
+		sleeper.Gossip.Woke() // as the system tells of a nap too short to be noticed
+		within(t, 5*time.Second, "back after a nap", all(o.Nodes))
 	})
 }
 
