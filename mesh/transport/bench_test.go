@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,18 +54,21 @@ func (*source) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.H
 	return &healthpb.HealthCheckResponse{}, nil
 }
 
-// drink reads n bytes from a source, at a pace.
-func drink(ctx context.Context, conn grpc.ClientConnInterface, n, pace int64) error {
+// drink reads n bytes from a source, at a pace, and counts them.
+func drink(ctx context.Context, conn grpc.ClientConnInterface, n, pace int64, count *atomic.Int64) error {
 	s, err := bspb.NewByteStreamClient(conn).Read(ctx, &bspb.ReadRequest{ReadLimit: n, ReadOffset: pace})
 	if err != nil {
 		return err
 	}
 	for {
-		if _, err := s.Recv(); errors.Is(err, io.EOF) {
+		chunk, err := s.Recv()
+		if errors.Is(err, io.EOF) {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
+		count.Add(int64(len(chunk.Data)))
 	}
 }
 
@@ -148,7 +152,7 @@ func BenchmarkBulk(b *testing.B) {
 	var ours, theirs []time.Duration
 	timed := func(conn grpc.ClientConnInterface) time.Duration {
 		began := time.Now()
-		if err := drink(b.Context(), conn, size, 0); err != nil {
+		if err := drink(b.Context(), conn, size, 0, new(atomic.Int64)); err != nil {
 			b.Fatal(err)
 		}
 		return time.Since(began)
@@ -188,6 +192,9 @@ func duringBulk(b *testing.B, pace int64) {
 		return time.Since(began)
 	}
 	var idle, during, shared []time.Duration
+	var poured atomic.Int64
+	var moved int64 // while calls were made during the transfer
+	var spent time.Duration
 	for b.Loop() {
 		for range 200 {
 			idle = append(idle, call(control))
@@ -196,14 +203,19 @@ func duringBulk(b *testing.B, pace int64) {
 		var pouring sync.WaitGroup
 		pouring.Go(func() {
 			for ctx.Err() == nil {
-				if err := drink(ctx, bulk, 1<<30, pace); err != nil && ctx.Err() == nil {
+				if err := drink(ctx, bulk, 1<<30, pace, &poured); err != nil && ctx.Err() == nil {
 					b.Error(err)
 				}
 			}
 		})
-		for range 200 {
+		for flowing := poured.Load() + 8<<20; poured.Load() < flowing && !b.Failed(); {
+			time.Sleep(time.Millisecond)
+		}
+		before, began := poured.Load(), time.Now()
+		for range 1000 {
 			during = append(during, call(control))
 		}
+		moved, spent = moved+poured.Load()-before, spent+time.Since(began)
 		for range 200 {
 			shared = append(shared, call(bulk))
 		}
@@ -211,8 +223,10 @@ func duringBulk(b *testing.B, pace int64) {
 		pouring.Wait()
 	}
 	alone := median(idle)
+	b.ReportMetric(float64(moved)/spent.Seconds()/(1<<20), "transfer-MiB/s")
 	b.ReportMetric(float64(alone.Microseconds()), "idle-us")
 	b.ReportMetric(float64(median(during).Microseconds()), "during-us")
+	b.ReportMetric(float64(during[len(during)*99/100].Microseconds()), "during-p99-us") // median has sorted them
 	b.ReportMetric(float64(median(shared).Microseconds()), "shared-us")
 	b.ReportMetric(median(during).Seconds()/alone.Seconds(), "slower")
 }
