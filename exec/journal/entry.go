@@ -25,7 +25,7 @@ import (
 const (
 	maxText     = 1024 // bytes of any text
 	maxAttempts = 16
-	maxScores   = 16 // of one attempt
+	maxScores   = 24 // of one attempt
 	maxEvents   = 32 // of one attempt
 )
 

@@ -237,7 +237,7 @@ func affinity(it *item, n *node) float64 {
 }
 
 // explained is how many peers an explanation lists at most.
-const explained = 64
+const explained = 24
 
 // explain adds the peers that were not considered, and puts the best first.
 func (c *Core) explain(it *item, m match, table []Score) []Score {
