@@ -17,6 +17,7 @@
 //	fetch        blobs from the best of several peers
 //	share        the serving side: what members may ask
 //	lookup       action results of others, believed and made complete
+//	replicate    others hold what only this node has
 //
 // What the room does not do: it starts no process and schedules nothing; it never imports exec or
 // node.

@@ -19,6 +19,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/lookup"
 	"github.com/buildmesh/buildmesh/dht/onehop"
 	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/dht/replicate"
 	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/dht/summary"
 	"github.com/buildmesh/buildmesh/exec/action"
@@ -65,6 +66,8 @@ type company struct {
 	blobs   *blobIndex
 	fetcher *fetch.Fetcher
 	lookup  *lookup.Lookup
+	copies  *lookup.Lookup // takes copies of what others made, at a bounded rate
+	copier  *replicate.Copier
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -113,17 +116,23 @@ func (c *content) begin() {
 	x.onehop = onehop.New(n.identity.ID(), x.noted, members, links)
 	x.results = x.choose(n.config.Mesh.Locator, members)
 	x.blobs = newBlobIndex(n.store, c.private, x.keyer)
-	x.fetcher = fetch.New(fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer,
-		Locator: x.onehop, Rate: int64(n.config.Mesh.Download)})
-	x.lookup = lookup.New(lookup.Options{
+	f := fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer, Locator: x.onehop, Rate: int64(n.config.Mesh.Download)}
+	x.fetcher = fetch.New(f)
+	o := lookup.Options{
 		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: locate.Switch{Choose: x.results}, Dialer: links, Receipts: c.receipts,
 		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders,
-	})
-	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: x.noted, OneHop: x.onehop, Known: x.lookup}
+	}
+	x.lookup = lookup.New(o)
+	f.Rate = replicaRate(n.config)
+	o.Fetcher = fetch.New(f)
+	x.copies = lookup.New(o)
+	x.copier = c.newCopier(o.Locator)
+	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: x.noted, OneHop: x.onehop, Known: x.lookup, Keeper: c.newKeeper(x)}
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop = stop
 	x.running.Go(func() { peers.Run(ctx) })
 	x.running.Go(func() { x.onehop.Run(ctx) })
+	x.running.Go(func() { x.copier.Run(ctx) })
 	x.running.Go(func() { c.tend(ctx, x) })
 	c.company.Store(x)
 }
@@ -161,6 +170,7 @@ func (c *content) end() {
 	x := c.company.Load()
 	x.stop()
 	x.lookup.Close()
+	x.copies.Close()
 	x.running.Wait()
 }
 
@@ -217,7 +227,13 @@ func (c *content) adoptOwn(ctx context.Context, x *company) error {
 				continue
 			}
 			x.blobs.addResult(s.Action.Function(), s.Result)
-			if s.Executor != self || s.Mesh == mesh {
+			if s.Executor != self {
+				continue
+			}
+			if time.Since(s.Completed) < replicateFor {
+				x.copier.Note(x.keyer.Result(s.Action, s.Root))
+			}
+			if s.Mesh == mesh {
 				continue
 			}
 			if err := x.lookup.Publish(ctx, c.node.identity, s); err != nil {
@@ -286,7 +302,11 @@ func (c *content) publish(ctx context.Context, a *action.Action, root actioncach
 	x := c.company.Load()
 	x.blobs.add(a.InputRoot)
 	x.blobs.addResult(a.Digest.Function(), r)
-	return x.lookup.Publish(ctx, c.node.identity, c.statement(a, root, r))
+	if err := x.lookup.Publish(ctx, c.node.identity, c.statement(a, root, r)); err != nil {
+		return err
+	}
+	x.copier.Note(x.keyer.Result(a.Digest, root))
+	return nil
 }
 
 // statement is what this node says of a result that it made.

@@ -46,3 +46,8 @@ func (s contentServer) Find(ctx context.Context, q *contentv1.FindRequest) (*con
 func (s contentServer) Reconcile(ctx context.Context, q *contentv1.ReconcileRequest) (*contentv1.ReconcileResponse, error) {
 	return s.now().Reconcile(ctx, q)
 }
+
+// Keep implements contentv1.ContentServer.
+func (s contentServer) Keep(ctx context.Context, q *contentv1.KeepRequest) (*contentv1.KeepResponse, error) {
+	return s.now().Keep(ctx, q)
+}

@@ -92,6 +92,10 @@ func (n *Node) tellFacts(ctx context.Context) {
 // facts are what this node tells the other members of itself: what it lends.
 func (n *Node) facts() facts.Facts {
 	f := facts.Facts{Version: n.version, State: facts.CacheOnly}
+	at, _ := n.lending.governor.Facts()
+	if f.Battery = at.OnBattery; at.Metered {
+		f.Network = facts.Metered
+	}
 	m := n.machine
 	if m == nil {
 		machine := platform.Machine()

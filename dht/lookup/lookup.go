@@ -41,6 +41,8 @@ type Results interface {
 	Get(ctx context.Context, key actioncache.Key) (*repb.ActionResult, error)
 	// Put stores a result.
 	Put(ctx context.Context, key actioncache.Key, result *repb.ActionResult) error
+	// Delete removes one.
+	Delete(key actioncache.Key) error
 }
 
 // Fetcher brings blobs here.
@@ -169,16 +171,57 @@ func (l *Lookup) Accept(ctx context.Context, raw []byte, key actioncache.Key) (*
 	return r, l.announce(ctx, place)
 }
 
-// keep stores a receipt, counts a contradiction, and ends a miss that was remembered.
+// keep stores a receipt and ends a miss that was remembered. A contradiction is counted, and what was taken
+// on another's word before is not served any more: only what this node made itself is.
 func (l *Lookup) keep(key cid.Key, r *receipt.Receipt) error {
 	l.mu.Lock()
 	delete(l.negative, key)
 	l.mu.Unlock()
 	disagree, err := l.options.Receipts.Put(key, r)
-	if disagree {
-		l.stat.disagreements.Add(1)
+	if !disagree || err != nil {
+		return err
 	}
-	return err
+	l.stat.disagreements.Add(1)
+	known, err := l.options.Receipts.Get([]cid.Key{key})
+	if err != nil {
+		return err
+	}
+	if r.Executor == l.options.Self || (receipt.Policy{}).Choose(l.options.Self, known[0]) != nil {
+		return nil
+	}
+	return l.options.Results.Delete(actioncache.Key{Action: r.Action, Root: r.Root})
+}
+
+// Adopt takes a result in that another member made and holds: it checks the receipt, which belongs under
+// key, brings every blob here, from that member first, and announces the result. A node that does not believe
+// one member alone adopts nothing. Errors: receipt.ErrInvalid, receipt.ErrUntrusted, ErrNotFound when it
+// cannot be had whole, or what the local stores failed with.
+func (l *Lookup) Adopt(ctx context.Context, raw []byte, key cid.Key, from peer.ID) error {
+	s, err := receipt.Peek(raw)
+	if err != nil {
+		return err
+	}
+	if l.options.Keyer.Result(s.Action, s.Root) != key {
+		return fmt.Errorf("%w: it belongs elsewhere", receipt.ErrInvalid)
+	}
+	r, err := l.check(raw, actioncache.Key{Action: s.Action, Root: s.Root})
+	if err != nil {
+		return err
+	}
+	if err := l.keep(key, r); err != nil {
+		return err
+	}
+	if l.options.Policy.Agree != 1 || l.options.Receipts.Quarantined(key) {
+		return fmt.Errorf("%w: one word is not enough", receipt.ErrUntrusted)
+	}
+	_, err = l.complete(ctx, actioncache.Key{Action: s.Action, Root: s.Root}, r, []peer.ID{from})
+	if errors.Is(err, errIncomplete) {
+		return fmt.Errorf("%w: %w", l.miss(s.Action), err)
+	}
+	if err != nil {
+		return err
+	}
+	return l.announce(ctx, key)
 }
 
 // announce tells the mesh that the result is here.

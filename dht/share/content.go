@@ -36,7 +36,17 @@ type Results interface {
 	Answers(ctx context.Context, keys []cid.Key) ([]Answer, error)
 }
 
-// Content serves members what this node knows about content. All fields must be set.
+// Keeper takes copies of what other members made.
+type Keeper interface {
+	// Keep tells for each key whether its result is here, after it tried to have it; refused is why it did
+	// not try.
+	Keep(ctx context.Context, from peer.ID, keys []cid.Key) (kept []bool, refused, err error)
+}
+
+// maxKeep is how many keys one Keep call may name.
+const maxKeep = 256
+
+// Content serves members what this node knows about content. All fields but Keeper must be set.
 type Content struct {
 	contentv1.UnsafeContentServer
 	Guard     *Guard
@@ -44,6 +54,7 @@ type Content struct {
 	Index     *onehop.Index
 	OneHop    *onehop.Locator
 	Known     Results
+	Keeper    Keeper // nil: no copies are taken
 }
 
 // Register adds the service to a gRPC server.
@@ -174,6 +185,30 @@ func (s *Content) Reconcile(ctx context.Context, q *contentv1.ReconcileRequest) 
 	r, now := &contentv1.ReconcileResponse{}, time.Now()
 	for _, d := range s.OneHop.Differences(id, q.Sums) {
 		r.Noted = append(r.Noted, &contentv1.Noted{Key: d.Key[:], Peer: d.Peer[:], AgeMillis: now.Sub(d.At).Milliseconds()})
+	}
+	return r, nil
+}
+
+// Keep implements Content.
+func (s *Content) Keep(ctx context.Context, q *contentv1.KeepRequest) (*contentv1.KeepResponse, error) {
+	id, err := s.Guard.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := keys(q.Keys, maxKeep)
+	if err != nil {
+		return nil, err
+	}
+	if s.Keeper == nil {
+		return &contentv1.KeepResponse{Kept: make([]bool, len(all)), Reason: "no copies are taken here"}, nil
+	}
+	kept, refused, err := s.Keeper.Keep(ctx, id, all)
+	if err != nil {
+		return nil, failure(err)
+	}
+	r := &contentv1.KeepResponse{Kept: kept}
+	if refused != nil {
+		r.Reason = refused.Error()
 	}
 	return r, nil
 }

@@ -66,6 +66,7 @@ type Facts struct {
 	State       State
 	Reason      string
 	Network     Network
+	Battery     bool      // it does not run on mains power
 	Clock       time.Time // what its clock showed when it sent this; set by the sender of the message
 }
 
@@ -82,7 +83,7 @@ func (f Facts) equal(o Facts) bool {
 	return f.Version == o.Version && f.OSFamily == o.OSFamily && slices.Equal(f.ISA, o.ISA) && f.Cores == o.Cores &&
 		f.CoresFree == o.CoresFree && f.Memory == o.Memory && f.MemoryFree == o.MemoryFree && f.Queued == o.Queued &&
 		f.Fingerprint == o.Fingerprint && slices.Equal(f.Pools, o.Pools) && slices.Equal(f.Abilities, o.Abilities) &&
-		f.Tier == o.Tier && f.State == o.State && f.Reason == o.Reason && f.Network == o.Network
+		f.Tier == o.Tier && f.State == o.State && f.Reason == o.Reason && f.Network == o.Network && f.Battery == o.Battery
 }
 
 // Proto is the message, with what the clock shows at now.
@@ -92,7 +93,7 @@ func (f Facts) Proto(now time.Time) *meshv1.Facts {
 		CoresMilli: int64(math.Round(f.Cores * 1000)), CoresFreeMilli: int64(math.Round(f.CoresFree * 1000)),
 		MemoryBytes: f.Memory, MemoryFreeBytes: f.MemoryFree, Queued: f.Queued, Fingerprint: f.Fingerprint,
 		Pools: f.Pools, Abilities: f.Abilities, Tier: f.Tier, State: meshv1.Facts_State(f.State), Reason: f.Reason,
-		Network: meshv1.Facts_Network(f.Network), ClockUnixMilli: now.UnixMilli(),
+		Network: meshv1.Facts_Network(f.Network), Battery: f.Battery, ClockUnixMilli: now.UnixMilli(),
 	}
 }
 
@@ -103,7 +104,7 @@ func Parse(m *meshv1.Facts) (Facts, error) {
 		Cores: float64(m.GetCoresMilli()) / 1000, CoresFree: float64(m.GetCoresFreeMilli()) / 1000,
 		Memory: m.GetMemoryBytes(), MemoryFree: m.GetMemoryFreeBytes(), Queued: m.GetQueued(), Fingerprint: m.GetFingerprint(),
 		Pools: m.GetPools(), Abilities: m.GetAbilities(), Tier: m.GetTier(), State: State(m.GetState()), Reason: m.GetReason(),
-		Network: Network(m.GetNetwork()),
+		Network: Network(m.GetNetwork()), Battery: m.GetBattery(),
 	}
 	if ms := m.GetClockUnixMilli(); ms != 0 {
 		f.Clock = time.UnixMilli(ms)

@@ -51,6 +51,8 @@ type Store struct {
 	MaxBlob     Size
 	Lease       time.Duration
 	ResultsSize Size
+	Replicas    int
+	ReplicaRate Size
 }
 
 // Exec bounds what actions may take of this machine.

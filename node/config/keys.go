@@ -124,6 +124,12 @@ func storeKeys() []Key {
 		{Name: "store.results_size", Default: "1GiB", Min: 1 << 20,
 			Doc: "disk the action results may take before the least recently used go; at least 1MiB",
 			at:  func(c *Config) any { return &c.Store.ResultsSize }},
+		{Name: "store.replicas", Default: "2", Min: 1, Max: 8,
+			Doc: "how many members hold what this node has built, itself counted, so that it may leave; 1: it alone; at most 8",
+			at:  func(c *Config) any { return &c.Store.Replicas }},
+		{Name: "store.replica_rate", Default: "16MiB",
+			Doc: "bytes a second fetched to hold what others have built; 0: no bound",
+			at:  func(c *Config) any { return &c.Store.ReplicaRate }},
 	}
 }
 

@@ -44,7 +44,7 @@ func TestMesh(t *testing.T) {
 func BenchmarkMeshHits(b *testing.B) {
 	kit := Find(b)
 	bazel := kit.Bazel7(b)
-	l := bazel.Place.Mesh(b, 5, lab.Machine{})
+	l := bazel.Place.Mesh(b, 5, lab.Machine{Settings: []string{"BUILDMESH_STORE_REPLICAS=1"}}) // nothing is copied ahead
 	server, err := l.Add("server", lab.Machine{})
 	if err != nil {
 		b.Fatal(err)

@@ -746,6 +746,102 @@ func (x *Noted) GetAgeMillis() int64 {
 	return 0
 }
 
+type KeepRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepRequest) Reset() {
+	*x = KeepRequest{}
+	mi := &file_proto_content_v1_content_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepRequest) ProtoMessage() {}
+
+func (x *KeepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_content_v1_content_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepRequest.ProtoReflect.Descriptor instead.
+func (*KeepRequest) Descriptor() ([]byte, []int) {
+	return file_proto_content_v1_content_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *KeepRequest) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type KeepResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kept          []bool                 `protobuf:"varint,1,rep,packed,name=kept,proto3" json:"kept,omitempty"` // as many as keys, in their order: the callee has it whole, and announced it
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`     // why it takes no copies now, for people; empty: it does
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepResponse) Reset() {
+	*x = KeepResponse{}
+	mi := &file_proto_content_v1_content_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepResponse) ProtoMessage() {}
+
+func (x *KeepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_content_v1_content_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepResponse.ProtoReflect.Descriptor instead.
+func (*KeepResponse) Descriptor() ([]byte, []int) {
+	return file_proto_content_v1_content_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *KeepResponse) GetKept() []bool {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
+func (x *KeepResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_proto_content_v1_content_proto protoreflect.FileDescriptor
 
 const file_proto_content_v1_content_proto_rawDesc = "" +
@@ -788,14 +884,20 @@ const file_proto_content_v1_content_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\fR\x04peer\x12\x1d\n" +
 	"\n" +
-	"age_millis\x18\x03 \x01(\x03R\tageMillis2\x94\x04\n" +
+	"age_millis\x18\x03 \x01(\x03R\tageMillis\"!\n" +
+	"\vKeepRequest\x12\x12\n" +
+	"\x04keys\x18\x01 \x03(\fR\x04keys\":\n" +
+	"\fKeepResponse\x12\x12\n" +
+	"\x04kept\x18\x01 \x03(\bR\x04kept\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason2\xe3\x04\n" +
 	"\aContent\x12T\n" +
 	"\aSummary\x12$.buildmesh.content.v1.SummaryRequest\x1a!.buildmesh.content.v1.SummaryPart0\x01\x12V\n" +
 	"\aResults\x12$.buildmesh.content.v1.ResultsRequest\x1a%.buildmesh.content.v1.ResultsResponse\x12Y\n" +
 	"\bAnnounce\x12%.buildmesh.content.v1.AnnounceRequest\x1a&.buildmesh.content.v1.AnnounceResponse\x12S\n" +
 	"\x06Forget\x12#.buildmesh.content.v1.ForgetRequest\x1a$.buildmesh.content.v1.ForgetResponse\x12M\n" +
 	"\x04Find\x12!.buildmesh.content.v1.FindRequest\x1a\".buildmesh.content.v1.FindResponse\x12\\\n" +
-	"\tReconcile\x12&.buildmesh.content.v1.ReconcileRequest\x1a'.buildmesh.content.v1.ReconcileResponseB;Z9github.com/buildmesh/buildmesh/proto/content/v1;contentv1b\x06proto3"
+	"\tReconcile\x12&.buildmesh.content.v1.ReconcileRequest\x1a'.buildmesh.content.v1.ReconcileResponse\x12M\n" +
+	"\x04Keep\x12!.buildmesh.content.v1.KeepRequest\x1a\".buildmesh.content.v1.KeepResponseB;Z9github.com/buildmesh/buildmesh/proto/content/v1;contentv1b\x06proto3"
 
 var (
 	file_proto_content_v1_content_proto_rawDescOnce sync.Once
@@ -809,7 +911,7 @@ func file_proto_content_v1_content_proto_rawDescGZIP() []byte {
 	return file_proto_content_v1_content_proto_rawDescData
 }
 
-var file_proto_content_v1_content_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_proto_content_v1_content_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_proto_content_v1_content_proto_goTypes = []any{
 	(*SummaryRequest)(nil),    // 0: buildmesh.content.v1.SummaryRequest
 	(*SummaryPart)(nil),       // 1: buildmesh.content.v1.SummaryPart
@@ -826,6 +928,8 @@ var file_proto_content_v1_content_proto_goTypes = []any{
 	(*ReconcileRequest)(nil),  // 12: buildmesh.content.v1.ReconcileRequest
 	(*ReconcileResponse)(nil), // 13: buildmesh.content.v1.ReconcileResponse
 	(*Noted)(nil),             // 14: buildmesh.content.v1.Noted
+	(*KeepRequest)(nil),       // 15: buildmesh.content.v1.KeepRequest
+	(*KeepResponse)(nil),      // 16: buildmesh.content.v1.KeepResponse
 }
 var file_proto_content_v1_content_proto_depIdxs = []int32{
 	4,  // 0: buildmesh.content.v1.ResultsResponse.answers:type_name -> buildmesh.content.v1.Answer
@@ -837,14 +941,16 @@ var file_proto_content_v1_content_proto_depIdxs = []int32{
 	7,  // 6: buildmesh.content.v1.Content.Forget:input_type -> buildmesh.content.v1.ForgetRequest
 	9,  // 7: buildmesh.content.v1.Content.Find:input_type -> buildmesh.content.v1.FindRequest
 	12, // 8: buildmesh.content.v1.Content.Reconcile:input_type -> buildmesh.content.v1.ReconcileRequest
-	1,  // 9: buildmesh.content.v1.Content.Summary:output_type -> buildmesh.content.v1.SummaryPart
-	3,  // 10: buildmesh.content.v1.Content.Results:output_type -> buildmesh.content.v1.ResultsResponse
-	6,  // 11: buildmesh.content.v1.Content.Announce:output_type -> buildmesh.content.v1.AnnounceResponse
-	8,  // 12: buildmesh.content.v1.Content.Forget:output_type -> buildmesh.content.v1.ForgetResponse
-	10, // 13: buildmesh.content.v1.Content.Find:output_type -> buildmesh.content.v1.FindResponse
-	13, // 14: buildmesh.content.v1.Content.Reconcile:output_type -> buildmesh.content.v1.ReconcileResponse
-	9,  // [9:15] is the sub-list for method output_type
-	3,  // [3:9] is the sub-list for method input_type
+	15, // 9: buildmesh.content.v1.Content.Keep:input_type -> buildmesh.content.v1.KeepRequest
+	1,  // 10: buildmesh.content.v1.Content.Summary:output_type -> buildmesh.content.v1.SummaryPart
+	3,  // 11: buildmesh.content.v1.Content.Results:output_type -> buildmesh.content.v1.ResultsResponse
+	6,  // 12: buildmesh.content.v1.Content.Announce:output_type -> buildmesh.content.v1.AnnounceResponse
+	8,  // 13: buildmesh.content.v1.Content.Forget:output_type -> buildmesh.content.v1.ForgetResponse
+	10, // 14: buildmesh.content.v1.Content.Find:output_type -> buildmesh.content.v1.FindResponse
+	13, // 15: buildmesh.content.v1.Content.Reconcile:output_type -> buildmesh.content.v1.ReconcileResponse
+	16, // 16: buildmesh.content.v1.Content.Keep:output_type -> buildmesh.content.v1.KeepResponse
+	10, // [10:17] is the sub-list for method output_type
+	3,  // [3:10] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -861,7 +967,7 @@ func file_proto_content_v1_content_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_content_v1_content_proto_rawDesc), len(file_proto_content_v1_content_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

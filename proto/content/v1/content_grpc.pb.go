@@ -29,6 +29,7 @@ const (
 	Content_Forget_FullMethodName    = "/buildmesh.content.v1.Content/Forget"
 	Content_Find_FullMethodName      = "/buildmesh.content.v1.Content/Find"
 	Content_Reconcile_FullMethodName = "/buildmesh.content.v1.Content/Reconcile"
+	Content_Keep_FullMethodName      = "/buildmesh.content.v1.Content/Keep"
 )
 
 // ContentClient is the client API for Content service.
@@ -47,6 +48,8 @@ type ContentClient interface {
 	Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (*FindResponse, error)
 	// Reconcile compares what two peers that are both responsible noted, and sends the differences.
 	Reconcile(ctx context.Context, in *ReconcileRequest, opts ...grpc.CallOption) (*ReconcileResponse, error)
+	// Keep has the callee fetch action results of the caller's, if it wants to. It answers when it has done so.
+	Keep(ctx context.Context, in *KeepRequest, opts ...grpc.CallOption) (*KeepResponse, error)
 }
 
 type contentClient struct {
@@ -126,6 +129,16 @@ func (c *contentClient) Reconcile(ctx context.Context, in *ReconcileRequest, opt
 	return out, nil
 }
 
+func (c *contentClient) Keep(ctx context.Context, in *KeepRequest, opts ...grpc.CallOption) (*KeepResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeepResponse)
+	err := c.cc.Invoke(ctx, Content_Keep_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ContentServer is the server API for Content service.
 // All implementations must embed UnimplementedContentServer
 // for forward compatibility.
@@ -142,6 +155,8 @@ type ContentServer interface {
 	Find(context.Context, *FindRequest) (*FindResponse, error)
 	// Reconcile compares what two peers that are both responsible noted, and sends the differences.
 	Reconcile(context.Context, *ReconcileRequest) (*ReconcileResponse, error)
+	// Keep has the callee fetch action results of the caller's, if it wants to. It answers when it has done so.
+	Keep(context.Context, *KeepRequest) (*KeepResponse, error)
 	mustEmbedUnimplementedContentServer()
 }
 
@@ -169,6 +184,9 @@ func (UnimplementedContentServer) Find(context.Context, *FindRequest) (*FindResp
 }
 func (UnimplementedContentServer) Reconcile(context.Context, *ReconcileRequest) (*ReconcileResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reconcile not implemented")
+}
+func (UnimplementedContentServer) Keep(context.Context, *KeepRequest) (*KeepResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Keep not implemented")
 }
 func (UnimplementedContentServer) mustEmbedUnimplementedContentServer() {}
 func (UnimplementedContentServer) testEmbeddedByValue()                 {}
@@ -292,6 +310,24 @@ func _Content_Reconcile_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Content_Keep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeepRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContentServer).Keep(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Content_Keep_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContentServer).Keep(ctx, req.(*KeepRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Content_ServiceDesc is the grpc.ServiceDesc for Content service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -318,6 +354,10 @@ var Content_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Reconcile",
 			Handler:    _Content_Reconcile_Handler,
+		},
+		{
+			MethodName: "Keep",
+			Handler:    _Content_Keep_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -153,6 +153,7 @@ type Facts struct {
 	Reason          string                 `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"` // of the state, for people
 	Network         Facts_Network          `protobuf:"varint,15,opt,name=network,proto3,enum=buildmesh.mesh.v1.Facts_Network" json:"network,omitempty"`
 	ClockUnixMilli  int64                  `protobuf:"varint,16,opt,name=clock_unix_milli,json=clockUnixMilli,proto3" json:"clock_unix_milli,omitempty"` // what the sender's clock shows
+	Battery         bool                   `protobuf:"varint,17,opt,name=battery,proto3" json:"battery,omitempty"`                                       // it does not run on mains power
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -299,6 +300,13 @@ func (x *Facts) GetClockUnixMilli() int64 {
 	return 0
 }
 
+func (x *Facts) GetBattery() bool {
+	if x != nil {
+		return x.Battery
+	}
+	return false
+}
+
 type PingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -391,7 +399,7 @@ var File_proto_mesh_v1_facts_proto protoreflect.FileDescriptor
 
 const file_proto_mesh_v1_facts_proto_rawDesc = "" +
 	"\n" +
-	"\x19proto/mesh/v1/facts.proto\x12\x11buildmesh.mesh.v1\"\x83\x06\n" +
+	"\x19proto/mesh/v1/facts.proto\x12\x11buildmesh.mesh.v1\"\x9d\x06\n" +
 	"\x05Facts\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1b\n" +
 	"\tos_family\x18\x02 \x01(\tR\bosFamily\x12\x10\n" +
@@ -410,7 +418,8 @@ const file_proto_mesh_v1_facts_proto_rawDesc = "" +
 	"\x05state\x18\r \x01(\x0e2\x1e.buildmesh.mesh.v1.Facts.StateR\x05state\x12\x16\n" +
 	"\x06reason\x18\x0e \x01(\tR\x06reason\x12:\n" +
 	"\anetwork\x18\x0f \x01(\x0e2 .buildmesh.mesh.v1.Facts.NetworkR\anetwork\x12(\n" +
-	"\x10clock_unix_milli\x18\x10 \x01(\x03R\x0eclockUnixMilli\"k\n" +
+	"\x10clock_unix_milli\x18\x10 \x01(\x03R\x0eclockUnixMilli\x12\x18\n" +
+	"\abattery\x18\x11 \x01(\bR\abattery\"k\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSTATE_READY\x10\x01\x12\x10\n" +
