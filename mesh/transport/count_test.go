@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"testing"
+	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
@@ -25,11 +26,14 @@ func TestTraffic(t *testing.T) {
 		if _, err := watch.Recv(); err != nil {
 			t.Fatal(err)
 		}
-		if now := nodes[0].Traffic(); now.Out-from.Out < 17 || now.In-from.In < 2 {
-			t.Errorf("%s: %+v, then %+v at the caller", dial, from, now)
+		counted := func() bool { // what was sent is counted a moment after it is on its way
+			a, b := nodes[0].Traffic(), nodes[1].Traffic()
+			return a.Out-from.Out >= 17 && a.In-from.In >= 2 && b.In-to.In >= 17 && b.Out-to.Out >= 2
 		}
-		if now := nodes[1].Traffic(); now.In-to.In < 17 || now.Out-to.Out < 2 {
-			t.Errorf("%s: %+v, then %+v at the called", dial, to, now)
+		for deadline := time.Now().Add(20 * time.Second); !counted(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: from %+v to %+v at the caller, from %+v to %+v at the called", dial, from, nodes[0].Traffic(), to, nodes[1].Traffic())
+			}
 		}
 	}
 }
