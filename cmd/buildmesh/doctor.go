@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/buildmesh/buildmesh/node"
@@ -13,13 +14,15 @@ import (
 // doctorVerb is `buildmesh doctor`.
 type doctorVerb struct{}
 
-// Run prints every check; it ends with errFound when one failed. The node is asked when one runs,
+// Run prints every check, what is well first; it ends with errFound when one failed. The node is asked when one runs,
 // else the checks run here.
 func (doctorVerb) Run(v *verbContext) error {
 	checks, err := v.checks()
 	if err != nil {
 		return err
 	}
+	// What is to be mended comes last, the worst at the end, where the eye is; causes stay before consequences.
+	slices.SortStableFunc(checks, func(a, b *controlv1.Check) int { return int(a.Verdict) - int(b.Verdict) })
 	width := 0
 	for _, c := range checks {
 		width = max(width, len(c.Name))

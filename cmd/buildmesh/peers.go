@@ -32,7 +32,7 @@ func (p *peersVerb) Run(v *verbContext) error {
 		if _, err := fmt.Fprintf(v.out, "mesh %s has no other members in sight; bring one in with: buildmesh invite\n", answer.Mesh); err != nil {
 			return err
 		}
-		return v.table(nearbyRows(answer.Strangers))
+		return v.table(nearbyRows(answer.Strangers), problemRows(answer.Problems))
 	}
 	rows := []string{"NAME\tSTATE\tFOR\tLENDS\tSITE\tADDRESS\tPEER"}
 	for _, one := range answer.Peers {
@@ -40,7 +40,7 @@ func (p *peersVerb) Run(v *verbContext) error {
 			one.Name, one.State, human.Age(time.Since(one.Since.AsTime())), lends(one), dash(one.Site), dash(one.Address), one.PeerId[len(one.PeerId)-8:],
 		}, "\t"))
 	}
-	return v.table(rows, problemRows(answer.Problems), nearbyRows(answer.Strangers))
+	return v.table(rows, nearbyRows(answer.Strangers), problemRows(answer.Problems))
 }
 
 // nearbyRows names other meshes on the same network.

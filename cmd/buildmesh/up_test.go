@@ -143,6 +143,9 @@ func TestDoctorFails(t *testing.T) {
 	if got.status != statusFound || !strings.Contains(got.out, "FAILED   state directory") || !strings.Contains(got.out, "mend it: ") {
 		t.Errorf("%+v", got)
 	}
+	if _, after, _ := strings.Cut(got.out, "\nFAILED "); strings.Contains(after, "\nok ") {
+		t.Errorf("what is well stands behind what failed:\n%s", got.out)
+	}
 }
 
 // TestSignal ends a node the way a terminal does.
