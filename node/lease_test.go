@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/node/power"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
@@ -165,4 +167,75 @@ func TestCancelReachesMember(t *testing.T) {
 			return
 		}
 	}
+}
+
+// freezes skips a test where actions cannot be made to stand still.
+func (p *pair) freezes(t testing.TB) {
+	t.Helper()
+	if p.ben.report.Groups == "none" {
+		t.Skip("no control groups on this machine")
+	}
+}
+
+// TestSlowMemberIsOvertaken: a member whose machine stands still while it runs an action is overtaken by a copy here, once
+// this machine is free, and what stands still there is ended.
+func TestSlowMemberIsOvertaken(t *testing.T) {
+	noLeaks(t)
+	p := newPair(t)
+	p.freezes(t)
+	p.free()
+	for i := range 5 { // so much is known of how long such actions take
+		p.ana.executed(t, p.ana.action(t, fmt.Sprintf("echo %d > out", i)))
+	}
+	p.occupy(t)
+	action := p.ana.action(t, "sleep 1; cat in > out")
+	stream := p.ana.opened(t, action)
+	eventually(t, "ben runs it", func() bool { return p.ben.lending.guests.Load() == 1 })
+	p.ben.lendingChanged(power.Status{State: power.Draining, Reason: "somebody uses the machine", Freeze: true})
+	p.free()
+	r := response(t, stream)
+	if r.Status.GetCode() != 0 || r.Result.GetExitCode() != 0 || r.Result.ExecutionMetadata.GetWorker() != "ana" {
+		t.Errorf("%v", r)
+	}
+	eventually(t, "ben is free", func() bool { return p.ben.lending.guests.Load() == 0 })
+	p.ben.lendingChanged(power.Status{State: power.Open})
+	p.ana.stop()
+	p.ben.stop()
+}
+
+// TestOwnerReturns: what runs for others stands still while the owner is there, goes on where it was when he leaves again,
+// and is run elsewhere when he stays.
+func TestOwnerReturns(t *testing.T) {
+	p := newPair(t)
+	p.freezes(t)
+	back := power.Status{State: power.Draining, Reason: "somebody uses the machine", Freeze: true}
+	stream := p.ana.opened(t, p.ana.action(t, "sleep 1; cat in > out"))
+	eventually(t, "ben runs it", func() bool { return p.ben.lending.guests.Load() == 1 })
+	p.ben.lendingChanged(back)
+	ended := make(chan struct{})
+	go func() { // ends with the action
+		defer close(ended)
+		if r := response(t, stream); r.Result.GetExecutionMetadata().GetWorker() != "ben" || r.Result.GetExitCode() != 0 {
+			t.Errorf("%v", r)
+		}
+	}()
+	select {
+	case <-ended:
+		t.Fatal("it did not stand still")
+	case <-time.After(3 * time.Second): // thrice as long as it takes
+	}
+	p.ben.lendingChanged(power.Status{State: power.Open})
+	<-ended
+
+	stream = p.ana.opened(t, p.ana.action(t, "sleep 2; cat in > out"))
+	eventually(t, "ben runs another", func() bool { return p.ben.lending.guests.Load() == 1 })
+	p.ben.lendingChanged(back)
+	back.Evict = true
+	p.ben.lendingChanged(back)
+	eventually(t, "ben is his owner's", func() bool { return p.ben.lending.guests.Load() == 0 })
+	p.free()
+	if r := response(t, stream); r.Result.GetExecutionMetadata().GetWorker() != "ana" || r.Result.GetExitCode() != 0 {
+		t.Errorf("%v", r)
+	}
+	p.ben.lendingChanged(power.Status{State: power.Open})
 }

@@ -22,8 +22,9 @@ type Box struct {
 	runs     atomic.Uint64
 	spawners spawners
 
-	background sync.Mutex                // guards guests
+	background sync.Mutex                // guards below
 	guests     map[cgroup.Group]struct{} // groups of the runs in the background
+	frozen     bool                      // they stand still
 }
 
 // Close gives up what the Box holds. Runs must have ended.

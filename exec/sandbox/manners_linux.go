@@ -53,6 +53,7 @@ func lower(pid int) error {
 func (b *Box) Freeze(frozen bool) error {
 	b.background.Lock()
 	defer b.background.Unlock()
+	b.frozen = frozen
 	var all error
 	for g := range b.guests {
 		all = errors.Join(all, g.Freeze(frozen))
@@ -60,7 +61,8 @@ func (b *Box) Freeze(frozen bool) error {
 	return all
 }
 
-// freezable notes or forgets the control group of a run in the background.
+// freezable notes or forgets the control group of a run in the background. One that comes while all stand still stands still
+// from its start.
 func (b *Box) freezable(g cgroup.Group, runs bool) {
 	b.background.Lock()
 	defer b.background.Unlock()
@@ -72,4 +74,7 @@ func (b *Box) freezable(g cgroup.Group, runs bool) {
 		b.guests = map[cgroup.Group]struct{}{}
 	}
 	b.guests[g] = struct{}{}
+	if b.frozen {
+		_ = g.Freeze(true) // else it is ended with the others
+	}
 }

@@ -43,7 +43,6 @@ func (b *Box) Run(ctx context.Context, spec Spec) (Result, error) {
 		return Result{}, fmt.Errorf("make control group: %w", err)
 	}
 	if spec.Background {
-		b.freezable(group, true)
 		defer b.freezable(group, false)
 	}
 	r := &run{box: b, spec: &spec, place: place, group: group}
@@ -215,6 +214,9 @@ func (r *run) hear(report initproc.Report) error {
 		r.deadline.Stop()
 		if r.spec.Limits.Wall > 0 {
 			r.deadline.Reset(r.spec.Limits.Wall)
+		}
+		if r.spec.Background && r.reason == Exited { // what stood still in its setup would pass for broken
+			r.box.freezable(r.group, true)
 		}
 	case initproc.Ended:
 		r.ended = &report
