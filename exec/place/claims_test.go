@@ -236,3 +236,24 @@ func TestTicketHolderOffers(t *testing.T) {
 	}
 	l.TicketLost(l.now, id(1))
 }
+
+// An offered slot goes to the most urgent work, whoever left the ticket; among equals to the invocation that did.
+func TestOfferAndPriority(t *testing.T) {
+	l := newLab(t, Options{})
+	l.peer(0, busy)
+	l.peer(1, busy)
+	of := func(invocation string, priority int32) func(*Work) {
+		return func(w *Work) { w.Invocation, w.Priority = invocation, priority }
+	}
+	var works []uint64
+	for _, w := range []func(*Work){of("a", 0), of("b", 0), of("c", -1)} {
+		works = append(works, l.submit(w))
+	}
+	l.none()
+	for i, want := range []uint64{works[2], works[1], works[0]} {
+		l.Offered(l.now, id(1), Offer{ID: uint64(i), Invocation: string("aba"[i]), Cores: 1, FreeBytes: 1 << 30})
+		if a := l.Decisions()[0].(*Answer); a.Take == nil || a.Take.Work != want {
+			t.Fatalf("offer %d was answered with %+v, want work %d", i, a.Take, want)
+		}
+	}
+}

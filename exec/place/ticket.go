@@ -55,8 +55,8 @@ func (c *Core) pick(n *node, invocation string) {
 	}
 }
 
-// Offered answers a slot that a peer holds for us: with the next waiting Work that fits, first of the invocation that left
-// the ticket, else with pass, and the ticket is gone.
+// Offered answers a slot that a peer holds for us: with the most urgent waiting Work that fits, of equals one of the invocation
+// that left the ticket, else with pass, and the ticket is gone.
 func (c *Core) Offered(now time.Time, id peer.ID, o Offer) {
 	c.now = now
 	n := c.peers[id]
@@ -68,16 +68,16 @@ func (c *Core) Offered(now time.Time, id peer.ID, o Offer) {
 	n.freeCores = max(n.freeCores, clamp(o.Cores, 0, n.slots))
 	n.freeBytes = max(n.freeBytes, min(o.FreeBytes, n.Offer.MemoryBytes))
 	var found *item
-	misses := 0
+	looked := 0
 	c.queue.each(func(it *item) bool {
-		if !c.takes(it, n) {
-			misses++
-			return misses < maxMisses
+		if found != nil && it.Priority != found.Priority {
+			return false
 		}
-		if found == nil || it.Invocation == o.Invocation {
+		if (found == nil || it.Invocation == o.Invocation) && c.takes(it, n) {
 			found = it
 		}
-		return it.Invocation != o.Invocation && it.Priority == found.Priority
+		looked++
+		return looked < maxMisses && (found == nil || found.Invocation != o.Invocation)
 	})
 	if found == nil {
 		c.pick(n, o.Invocation)

@@ -154,3 +154,26 @@ func TestReport(t *testing.T) {
 		t.Errorf("%d lines:\n%s", n, picture.String())
 	}
 }
+
+// A small build does not wait for a large one of another initiator: slots go to initiators in turn.
+func TestSmallBuildBesideLargeOne(t *testing.T) {
+	w := newWorld(scene{nodes: 10, initiators: 2, perSlot: 60, seed: 1})
+	for _, a := range w.acts {
+		a.initiator = 0
+		if a.id < len(samples()) {
+			a.initiator = 1
+		}
+	}
+	meshed(w)
+	all := w.play().makespan
+	small := 0.0
+	for _, a := range w.acts {
+		if a.initiator == 1 {
+			small = max(small, a.doneAt)
+		}
+	}
+	if small > all/2 {
+		t.Errorf("the small build took %.1f s beside one of %.1f s", small, all)
+	}
+	t.Logf("the small build took %.1f s beside one of %.1f s", small, all)
+}

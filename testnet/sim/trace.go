@@ -25,6 +25,7 @@ type act struct {
 	waits     int     // for how many
 
 	readyAt float64
+	doneAt  float64
 	done    bool
 	rank    float64 // seconds to the end of the build along the longest path
 }

@@ -161,7 +161,7 @@ func (w *world) finish(a *act) {
 	if a.done {
 		return
 	}
-	a.done = true
+	a.done, a.doneAt = true, w.now
 	w.left--
 	w.taken = append(w.taken, w.now-a.readyAt)
 	for _, b := range a.next {
