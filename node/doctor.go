@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/fingerprint"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
+	"github.com/buildmesh/buildmesh/mesh/discover"
 	"github.com/buildmesh/buildmesh/node/config"
 	"github.com/buildmesh/buildmesh/node/doctor"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
@@ -22,6 +24,7 @@ import (
 // Doctor runs the checks of a machine on which no node runs. It leaves nothing behind.
 func Doctor(ctx context.Context, c *config.Config) []*controlv1.Check {
 	host := doctor.Host{Config: c,
+		Address: func() netip.Addr { return discover.Address(nil, c.Mesh.Networks) },
 		Sandbox: func(ctx context.Context) []doctor.Finding { return probe(ctx, c.Dir.Cache) },
 		Fingerprint: func(ctx context.Context) []doctor.Finding {
 			f, err := fingerprint.Compute(ctx, fingerprint.Options{ISA: platform.Machine().ISA})

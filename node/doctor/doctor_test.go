@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -182,6 +183,25 @@ func TestClock(t *testing.T) {
 	} {
 		if f := clock(dir, at(test.now)); f.Verdict != test.want {
 			t.Errorf("at %v: %+v, want %v", test.now, f, test.want)
+		}
+	}
+}
+
+// TestStart judges the address of a machine on which no node runs.
+func TestStart(t *testing.T) {
+	for address, want := range map[string]string{
+		"10.0.0.2": "others would reach this machine at 10.0.0.2", "": "this machine has no address that others could reach",
+	} {
+		h := Host{Config: &config.Config{}, Address: func() netip.Addr { a, _ := netip.ParseAddr(address); return a }}
+		h.Config.Mesh.Enabled = true
+		var found []string
+		for _, c := range h.Checks() {
+			if c.Name == "mesh address" {
+				found = append(found, c.Run(t.Context())[0].Fact)
+			}
+		}
+		if len(found) != 1 || found[0] != want {
+			t.Errorf("at %q: %q, want %q", address, found, want)
 		}
 	}
 }

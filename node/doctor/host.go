@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,6 +24,8 @@ type Host struct {
 	Fingerprint func(ctx context.Context) []Finding
 	// Company is the mesh as the running node knows it. Nil: no node runs, or it stands alone.
 	Company *Company
+	// Address is where others would reach a node that were started now; it is not asked beside a Company. Nil: not checked.
+	Address func() netip.Addr
 }
 
 // Checks lists the checks of h, roots first.
@@ -41,6 +44,8 @@ func (h Host) Checks() []Check {
 	}
 	if h.Company != nil {
 		checks = append(checks, h.Company.checks()...)
+	} else if h.Address != nil && h.Config.Mesh.Enabled {
+		checks = append(checks, one("mesh address", nil, h.start))
 	}
 	if !h.Config.Exec.Enabled {
 		return checks
@@ -145,6 +150,16 @@ func (h Host) port(key, flag, address string) Finding {
 	}
 	listener.Close()
 	return openness(key, flag, host, address+" is free")
+}
+
+// start judges the address a node would begin with.
+func (h Host) start() Finding {
+	a := h.Address()
+	if f := (&Company{Address: netip.AddrPortFrom(a, 0), Networks: h.Config.Mesh.Networks}).address(); f.Verdict != OK {
+		f.Verdict = Warning // alone, a node works all the same
+		return f
+	}
+	return ok("others would reach this machine at %v", a)
 }
 
 // meshPorts judges whether members can be listened for. A port of the defaults that is taken is replaced by any other.
