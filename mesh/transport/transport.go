@@ -110,7 +110,11 @@ func (t *Transport) openHost(o Options, key crypto.PrivKey) error {
 	if err != nil {
 		return errors.Join(err, manager.Close())
 	}
-	listener, err := net.Listen("tcp", o.Listen.String())
+	protocol := "tcp"
+	if o.Listen.Addr().Is4() {
+		protocol = "tcp4" // else 0.0.0.0 becomes [::], and no IPv4 address would be told to others
+	}
+	listener, err := net.Listen(protocol, o.Listen.String())
 	if err != nil {
 		return errors.Join(err, manager.Close(), conns.Close())
 	}
