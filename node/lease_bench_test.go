@@ -49,3 +49,32 @@ func BenchmarkOverhead(b *testing.B) {
 	b.ReportMetric(there[len(there)/2], "there-ms")
 	b.ReportMetric(there[len(there)/2]-here[len(here)/2], "overhead-ms")
 }
+
+// BenchmarkCancel cancels actions that run at a member and gives the longest time until nothing of one was left there, in
+// milliseconds.
+//
+//	go test ./node -run '^$' -bench Cancel -benchtime 20x
+func BenchmarkCancel(b *testing.B) {
+	p := newPair(b)
+	d := p.ana.store(b, &repb.Action{
+		CommandDigest:   p.ana.store(b, &repb.Command{Arguments: []string{"/bin/sleep", "997"}}).Proto(),
+		InputRootDigest: p.ana.store(b, &repb.Directory{}).Proto(), DoNotCache: true,
+	})
+	var worst time.Duration
+	for b.Loop() {
+		stream := p.ana.opened(b, d)
+		eventually(b, "ben runs it", func() bool { return p.ben.lending.guests.Load() == 1 })
+		began := time.Now()
+		for _, f := range p.ana.machine.flights.List() {
+			if f.Request().Action == d {
+				f.Cancel()
+			}
+		}
+		eventually(b, "ben is free", func() bool { return p.ben.lending.guests.Load() == 0 })
+		worst = max(worst, time.Since(began))
+		response(b, stream)
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(worst.Seconds()*1000, "worst-ms")
+	p.free()
+}
