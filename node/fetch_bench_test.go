@@ -1,0 +1,212 @@
+package node
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"io"
+	"math/big"
+	mrand "math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	bspb "google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/fetch"
+	"github.com/buildmesh/buildmesh/dht/locate"
+	"github.com/buildmesh/buildmesh/dht/share"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+	"github.com/buildmesh/buildmesh/mesh/transport"
+	"github.com/buildmesh/buildmesh/mesh/transport/transporttest"
+)
+
+// nobody is an empty roster: who has something is told by hints.
+type nobody struct{}
+
+func (nobody) Members() []locate.Member { return nil }
+
+// fetching are two members over the real transport on loopback: what the first has, the second fetches.
+type fetching struct {
+	nodes []*transporttest.Node
+	has   *cas.Store
+}
+
+func newFetching(b *testing.B) *fetching {
+	b.Helper()
+	f := &fetching{has: openStore(b)}
+	private, err := share.NewPrivate(nil, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f.nodes = transporttest.Start(b, 2, func(i int, _, bulk grpc.ServiceRegistrar) {
+		if i == 0 {
+			share.NewBlobs(f.has, share.NewGuard(transport.Caller, 0), private).Register(bulk)
+		}
+	})
+	return f
+}
+
+func openStore(b *testing.B) *cas.Store {
+	b.Helper()
+	s, err := cas.Open(b.TempDir(), cas.Options{MaxBytes: 8 << 30})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { s.Close() })
+	return s
+}
+
+// fill stores n blobs that nobody else makes.
+func (f *fetching) fill(b *testing.B, n int, size int64) []digest.Digest {
+	b.Helper()
+	ds := make([]digest.Digest, n)
+	data := make([]byte, size)
+	for i := range ds {
+		var seed [32]byte
+		binary.BigEndian.PutUint64(seed[:], uint64(i))
+		mrand.NewChaCha8(seed).Read(data)
+		ds[i] = digest.SHA256.Of(data)
+		if err := f.has.Put(b.Context(), ds[i], data); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return ds
+}
+
+// fetch has the second member fetch blobs into an empty store and gives the time.
+func (f *fetching) fetch(b *testing.B, ds []digest.Digest) time.Duration {
+	b.Helper()
+	to := openStore(b)
+	fetcher := fetch.New(fetch.Options{Store: to, Dialer: f.nodes[1], Members: nobody{}, Keyer: cid.NewKeyer(nil)})
+	began := time.Now()
+	missing, err := fetcher.Fetch(b.Context(), ds, []peer.ID{f.nodes[0].ID()})
+	if err != nil || len(missing) > 0 {
+		b.Fatalf("%d missing, %v", len(missing), err)
+	}
+	return time.Since(began)
+}
+
+// BenchmarkFetchSmall fetches 10,000 blobs of 4 KiB from one member, and in the same run stores them without any network: what
+// fetching takes beyond hashing and writing. Run it:
+//
+//	go test ./node -run '^$' -bench FetchSmall -benchtime 5x
+func BenchmarkFetchSmall(b *testing.B) {
+	const n = 10_000
+	f := newFetching(b)
+	ds := f.fill(b, n, 4<<10)
+	f.fetch(b, ds[:1]) // connects
+	data, err := f.has.GetBatch(b.Context(), ds)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var fetched, stored time.Duration
+	for b.Loop() {
+		fetched += f.fetch(b, ds)
+		to, began := openStore(b), time.Now()
+		blobs := make([]cas.Blob, n)
+		for i := range blobs {
+			blobs[i] = cas.Blob{Digest: ds[i], Data: data[i]}
+		}
+		for _, err := range to.PutBatch(b.Context(), blobs) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		stored += time.Since(began)
+	}
+	b.ReportMetric(float64(n*b.N)/fetched.Seconds(), "blobs/s")
+	b.ReportMetric(fetched.Seconds()/stored.Seconds(), "fetched/stored")
+}
+
+// BenchmarkFetchLarge fetches a blob of 1 GiB, verified and written, from one member; in the same run plain gRPC with mutual
+// TLS sends as much, in the same messages, from memory to nowhere. Run it:
+//
+//	go test ./node -run '^$' -bench FetchLarge -benchtime 1x
+func BenchmarkFetchLarge(b *testing.B) {
+	const size = 1 << 30
+	f := newFetching(b)
+	large := f.fill(b, 1, size)
+	f.fetch(b, f.fill(b, 1, 1))
+	plain := plainStream(b, size)
+	b.SetBytes(size)
+	var fetched, sent time.Duration
+	for b.Loop() {
+		fetched += f.fetch(b, large)
+		sent += plain()
+	}
+	b.ReportMetric(sent.Seconds()/fetched.Seconds(), "of-gRPC")
+}
+
+// zeros sends a stream of bytes from memory.
+type zeros struct {
+	bspb.UnimplementedByteStreamServer
+	size int64
+}
+
+func (z *zeros) Read(_ *bspb.ReadRequest, to bspb.ByteStream_ReadServer) error {
+	chunk := make([]byte, 256<<10)
+	for sent := int64(0); sent < z.size; sent += int64(len(chunk)) {
+		if err := to.Send(&bspb.ReadResponse{Data: chunk}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plainStream gives a function that receives size bytes over gRPC with mutual TLS, with windows of 8 MiB as the mesh has.
+func plainStream(b *testing.B, size int64) func() time.Duration {
+	b.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"plain"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		b.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		b.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate)
+	both := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}}, RootCAs: roots, ClientCAs: roots,
+		ClientAuth: tls.RequireAndVerifyClientCert, ServerName: "plain", MinVersion: tls.VersionTLS13}
+	const window = 8 << 20
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(both)), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window))
+	bspb.RegisterByteStreamServer(server, &zeros{size: size})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) })
+	b.Cleanup(func() { server.Stop(); serving.Wait() })
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(both)),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	return func() time.Duration {
+		began := time.Now()
+		stream, err := bspb.NewByteStreamClient(conn).Read(b.Context(), &bspb.ReadRequest{})
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if err != io.EOF {
+			b.Fatal(err)
+		}
+		return time.Since(began)
+	}
+}
