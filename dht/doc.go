@@ -14,6 +14,7 @@
 //	locate       who has what: the interface, and its three ways below
 //	summary      everybody's filter at everybody: a miss costs no message
 //	onehop       an index spread over members that all know each other
+//	kad          a DHT for meshes too large for that
 //	fetch        blobs from the best of several peers
 //	share        the serving side: what members may ask
 //	lookup       action results of others, believed and made complete

@@ -15,6 +15,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/fetch"
+	"github.com/buildmesh/buildmesh/dht/kad"
 	"github.com/buildmesh/buildmesh/dht/locate"
 	"github.com/buildmesh/buildmesh/dht/lookup"
 	"github.com/buildmesh/buildmesh/dht/onehop"
@@ -62,6 +63,7 @@ type company struct {
 	summary *summary.Locator
 	onehop  *onehop.Locator
 	noted   *onehop.Index
+	kad     *kad.Locator          // nil: not asked for
 	results func() locate.Locator // the one results are announced to now
 	blobs   *blobIndex
 	fetcher *fetch.Fetcher
@@ -114,9 +116,15 @@ func (c *content) begin() {
 	x.summary = &summary.Locator{Publisher: summary.NewPublisher(summaryBits), Peers: peers}
 	x.noted = onehop.NewIndex()
 	x.onehop = onehop.New(n.identity.ID(), x.noted, members, links)
+	if n.config.Mesh.Locator == "kad" {
+		var err error
+		if x.kad, err = kad.New(links.Host(), kad.Names{To: transport.ToLibp2p, From: transport.FromLibp2p}); err != nil {
+			n.log.Error("content is found by the one-hop index", "err", err)
+		}
+	}
 	x.results = x.choose(n.config.Mesh.Locator, members)
 	x.blobs = newBlobIndex(n.store, c.private, x.keyer)
-	f := fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer, Locator: x.onehop, Rate: int64(n.config.Mesh.Download)}
+	f := fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer, Locator: x.large(), Rate: int64(n.config.Mesh.Download)}
 	x.fetcher = fetch.New(f)
 	o := lookup.Options{
 		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: locate.Switch{Choose: x.results}, Dialer: links, Receipts: c.receipts,
@@ -140,7 +148,10 @@ func (c *content) begin() {
 // choose gives the locator for the size the mesh has now, unless the configuration names one.
 func (x *company) choose(wish string, members locate.Members) func() locate.Locator {
 	return func() locate.Locator {
-		if wish == "onehop" || wish != "summary" && len(members.Members()) > summariesUpTo {
+		if x.kad != nil {
+			return x.kad
+		}
+		if wish == "onehop" || wish == "kad" || wish != "summary" && len(members.Members()) > summariesUpTo {
 			return x.onehop
 		}
 		return x.summary
@@ -160,9 +171,20 @@ func (x *company) holders(keys []cid.Key) [][]peer.ID {
 	return found
 }
 
+// large is the locator of large blobs and trees.
+func (x *company) large() locate.Locator {
+	if x.kad != nil {
+		return x.kad
+	}
+	return x.onehop
+}
+
 // forget takes results back from the indexes of others, wherever they may have been announced.
 func (x *company) forget(keys []cid.Key) {
 	_ = x.onehop.Forget(context.Background(), keys) // who cannot be told drops them when they are not announced again
+	if x.kad != nil {
+		_ = x.kad.Forget(context.Background(), keys) // the same
+	}
 }
 
 // end shares no more. c.changing must be held.
@@ -172,6 +194,12 @@ func (c *content) end() {
 	x.lookup.Close()
 	x.copies.Close()
 	x.running.Wait()
+	if x.kad == nil {
+		return
+	}
+	if err := x.kad.Close(); err != nil {
+		c.node.log.Warn("kad-dht did not end cleanly", "err", err)
+	}
 }
 
 // tend announces what is known here, at the start and when the locator changes, and forgets what eviction took.
@@ -184,7 +212,7 @@ func (c *content) tend(ctx context.Context, x *company) {
 	told := x.results()
 	var rest []cid.Key
 	for removals := c.node.store.Removals(); ; {
-		_ = x.blobs.tend(ctx, x.onehop) // nobody can be told now: the next round tries again
+		_ = x.blobs.tend(ctx, x.large()) // nobody can be told now: the next round tries again
 		select {
 		case <-ctx.Done():
 			return

@@ -129,3 +129,32 @@ func TestLargeBlobsAreFoundElsewhere(t *testing.T) {
 		t.Errorf("missing %v, %v", missing, err)
 	}
 }
+
+// TestKadNodes: with kad-dht as the locator of both, a member has another's result and finds its large blobs.
+func TestKadNodes(t *testing.T) {
+	noLeaks(t)
+	ana, ben := executing(t, t.TempDir(), "node.name=ana", "mesh.locator=kad"), executing(t, t.TempDir(), "node.name=ben", "mesh.locator=kad")
+	defer ana.stop()
+	defer ben.stop()
+	ben.joins(t, ana)
+	action := ana.action(t, "head -c 300000 /dev/zero > out")
+	ana.executed(t, action)
+	x, y := ana.Node.content.company.Load(), ben.Node.content.company.Load()
+	large := digest.SHA256.Of(make([]byte, 300000))
+	for _, key := range []cid.Key{y.keyer.Result(action, ana.hostRoot()), y.keyer.Blob(large)} {
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			x.blobs.look()
+			_ = x.blobs.tend(t.Context(), x.large())
+			found, err := y.kad.Find(t.Context(), []cid.Key{key})
+			if err == nil && len(found[0]) == 1 && found[0][0] == ana.identity.ID() {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("found %v, %v", found, err)
+			}
+		}
+	}
+	if r, err := ben.result(t, action); err != nil || !ben.Node.store.Contains(large) {
+		t.Errorf("result %v, %v", r, err)
+	}
+}

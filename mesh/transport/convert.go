@@ -35,6 +35,9 @@ func fromLibp2p(id lpeer.ID) (peer.ID, error) {
 	return fromKey(key)
 }
 
+// FromLibp2p is the reverse of ToLibp2p. It fails for keys that are not Ed25519.
+func FromLibp2p(id lpeer.ID) (peer.ID, error) { return fromLibp2p(id) }
+
 // fromKey is the peer id of a public key.
 func fromKey(key crypto.PubKey) (peer.ID, error) {
 	raw, err := key.Raw()

@@ -1,0 +1,20 @@
+package kad
+
+import (
+	"testing"
+
+	"github.com/buildmesh/buildmesh/dht/locate/locatetest"
+)
+
+// BenchmarkMiss looks up one key nobody has in a DHT of 20 on loopback; its alternatives are BenchmarkMiss of package summary
+// and BenchmarkFind of package onehop.
+func BenchmarkMiss(b *testing.B) {
+	all := join(b, 20)
+	keys := locatetest.Keys("absent", 10_000)
+	for i := 0; b.Loop(); i++ {
+		at := i % len(keys)
+		if _, err := all[0].Find(b.Context(), keys[at:at+1]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
