@@ -7,6 +7,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/platform"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 )
 
 // flow keeps a Core at work: as many actions in flight as the mesh has slots, or one and a half times as many, so that some
@@ -15,13 +16,14 @@ type flow struct {
 	core  *place.Core
 	now   time.Time
 	next  uint64
-	runs  []place.Try // under way, the oldest first
-	count int         // reservations made
+	runs  []*place.Reserve // under way, the oldest first
+	waits map[peer.ID]bool // nodes with a ticket
+	count int              // actions placed
 }
 
 // newFlow makes one with nodes of four slots, filled up to load.
 func newFlow(nodes int, load float64) *flow {
-	f := &flow{core: place.New(place.Options{}, nil), now: time.Unix(1_000_000, 0)}
+	f := &flow{core: place.New(place.Options{}, nil), now: time.Unix(1_000_000, 0), waits: map[peer.ID]bool{}}
 	for i := range nodes {
 		f.core.Peer(f.now, place.Peer{
 			ID: idOf(i), Self: i == 0, Offer: platform.Offer{OSFamily: "linux", Cores: 4}, FreeCores: 4, Speed: speeds[i%len(speeds)], At: f.now,
@@ -39,24 +41,41 @@ func (f *flow) submit() {
 	f.settle()
 }
 
-// settle grants what is reserved. Slots are not offered: a Core that is alone knows of each that is free.
+// settle does what was decided: tickets are kept, reservations granted.
 func (f *flow) settle() {
 	for _, d := range f.core.Decisions() {
-		if r, ok := d.(*place.Reserve); ok {
-			f.count++
-			f.core.Granted(f.now, r.Try)
-			f.runs = append(f.runs, r.Try)
+		switch d := d.(type) {
+		case *place.Reserve:
+			f.grant(d)
+		case *place.Ticket:
+			f.waits[d.Peer] = true
+		case *place.Answer:
+			if d.Take == nil {
+				delete(f.waits, d.Peer)
+			} else {
+				f.grant(d.Take)
+			}
 		}
 	}
 }
 
-// turn ends the oldest action and adds one.
+func (f *flow) grant(r *place.Reserve) {
+	f.count++
+	f.core.Granted(f.now, r.Try)
+	f.runs = append(f.runs, r)
+}
+
+// turn ends the oldest action, offers its slot when a ticket is there, and adds an action.
 func (f *flow) turn() {
 	f.now = f.now.Add(time.Millisecond)
-	t := f.runs[0]
+	r := f.runs[0]
 	f.runs = f.runs[1:]
-	f.core.Finished(f.now, t, place.Sample{Duration: time.Second, Cores: 1, MemoryBytes: 1 << 28})
+	f.core.Finished(f.now, r.Try, place.Sample{Duration: time.Second, Cores: 1, MemoryBytes: 1 << 28})
 	f.settle()
+	if f.waits[r.Peer] {
+		f.core.Offered(f.now, r.Peer, place.Offer{ID: f.next, Invocation: "build", Cores: r.Cores})
+		f.settle()
+	}
 	f.submit()
 }
 
