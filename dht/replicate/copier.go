@@ -25,6 +25,8 @@ const (
 	// MaxBatch is how many results one call asks to keep.
 	MaxBatch = 128
 
+	lookEvery = 5 * time.Second // whether there is somebody, and a network that is not metered
+
 	maxOpen = 1 << 17 // results without all their holders that are remembered
 )
 
@@ -173,9 +175,12 @@ func (c *Copier) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		c.pinFresh(ctx)
 		due, wait := c.due()
-		if len(due) > 0 && !c.options.Metered() {
+		if len(due) > 0 && !c.options.Metered() && len(c.options.Members()) > 0 {
 			c.round(ctx, due)
 			continue
+		}
+		if len(due) > 0 {
+			wait = lookEvery
 		}
 		timer := time.NewTimer(max(wait, time.Millisecond))
 		select {
