@@ -32,7 +32,8 @@ type front struct {
 	listener net.Listener
 	manager  network.ResourceManager
 	onTLS    func(*guest)
-	lane     chan *guest // to libp2p
+	lane     chan *guest   // to libp2p
+	patience time.Duration // how long a connection may prove nothing
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -53,11 +54,13 @@ type guest struct {
 	timer *time.Timer // guarded by front.mu
 	first []byte      // read to find out the kind; Read gives it again
 	once  sync.Once
+	ended chan struct{} // closed by Close
+	end   sync.Once
 }
 
 // openFront makes the front of a listener; serve must be called.
 func openFront(l net.Listener, m network.ResourceManager, onTLS func(*guest)) *front {
-	f := &front{listener: l, manager: m, onTLS: onTLS, lane: make(chan *guest), guests: make(map[*guest]bool), from: make(map[netip.Addr]int)}
+	f := &front{listener: l, manager: m, onTLS: onTLS, lane: make(chan *guest), patience: greetTimeout, guests: make(map[*guest]bool), from: make(map[netip.Addr]int)}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
@@ -97,7 +100,7 @@ func (f *front) admit(conn net.Conn) *guest {
 		conn.Close()
 		return nil
 	}
-	g := &guest{Conn: wrapped, front: f, from: block(conn.RemoteAddr()), scope: scope}
+	g := &guest{Conn: wrapped, front: f, from: block(conn.RemoteAddr()), scope: scope, ended: make(chan struct{})}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.guests) >= mostGuests || f.from[g.from] >= guestsPerAddress || f.ctx.Err() != nil {
@@ -107,7 +110,7 @@ func (f *front) admit(conn net.Conn) *guest {
 	}
 	f.guests[g] = true
 	f.from[g.from]++
-	g.timer = time.AfterFunc(greetTimeout, func() { g.Close() })
+	g.timer = time.AfterFunc(f.patience, func() { g.Close() })
 	return g
 }
 
@@ -145,6 +148,7 @@ func (g *guest) prove() {
 // Close implements net.Conn.
 func (g *guest) Close() error {
 	g.prove()
+	g.end.Do(func() { close(g.ended) })
 	return g.Conn.Close()
 }
 
@@ -174,9 +178,8 @@ func (f *front) sort(g *guest) {
 	case firstMultistream:
 		select {
 		case f.lane <- g:
-		case <-f.ctx.Done():
+		case <-g.ended: // its time is over, or that of the front, and libp2p did not come for it
 			g.scope.Done()
-			g.Close()
 		}
 	default:
 		g.scope.Done()

@@ -43,8 +43,9 @@ type Options struct {
 	Listen   netip.AddrPort // control, bulk and visits, TCP; port 0: any
 	QUIC     netip.AddrPort // control over UDP, for peers far away; the zero value: none
 
-	perSecond float64 // new connections a second and address; 0: newPerSecond
-	burst     int     // 0: newBurst
+	perSecond float64       // new connections a second and address; 0: newPerSecond
+	burst     int           // 0: newBurst
+	patience  time.Duration // with strangers; 0: greetTimeout
 }
 
 // Transport is one node's end of the connections of the mesh. It is safe for concurrent use.
@@ -119,6 +120,9 @@ func (t *Transport) openHost(o Options, key crypto.PrivKey) error {
 		return errors.Join(err, manager.Close(), conns.Close())
 	}
 	t.front = openFront(listener, manager, t.serveTLS)
+	if o.patience > 0 {
+		t.front.patience = o.patience
+	}
 	bound, err := manet.FromNetAddr(listener.Addr())
 	if err != nil {
 		return errors.Join(err, t.front.close(), manager.Close(), conns.Close())
