@@ -1,11 +1,13 @@
 package node
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/big"
 	mrand "math/rand/v2"
@@ -14,9 +16,11 @@ import (
 	"testing"
 	"time"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	bspb "google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/cid"
@@ -24,6 +28,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/fetch"
 	"github.com/buildmesh/buildmesh/dht/locate"
 	"github.com/buildmesh/buildmesh/dht/share"
+	"github.com/buildmesh/buildmesh/dht/tree"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/mesh/transport"
 	"github.com/buildmesh/buildmesh/mesh/transport/transporttest"
@@ -144,6 +149,75 @@ func BenchmarkFetchLarge(b *testing.B) {
 		sent += plain()
 	}
 	b.ReportMetric(sent.Seconds()/fetched.Seconds(), "of-gRPC")
+}
+
+// BenchmarkFetchTree fetches the directories of an input root, eight levels deep, whole in one call, and in the same run level by
+// level; files are left out. Run it:
+//
+//	go test ./node -run '^$' -bench FetchTree -benchtime 20x
+func BenchmarkFetchTree(b *testing.B) {
+	f := newFetching(b)
+	var grow func(name string, levels int) digest.Digest
+	grow = func(name string, levels int) digest.Digest {
+		dir := &repb.Directory{}
+		for i := range 10 {
+			file := fmt.Sprint(name, i)
+			dir.Files = append(dir.Files, &repb.FileNode{Name: "file" + file, Digest: digest.SHA256.Of([]byte(file)).Proto()})
+		}
+		for i := 0; levels > 1 && i < 2; i++ {
+			sub := fmt.Sprint("sub", i)
+			dir.Directories = append(dir.Directories, &repb.DirectoryNode{Name: sub, Digest: grow(name+sub, levels-1).Proto()})
+		}
+		data, err := proto.Marshal(dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		d := digest.SHA256.Of(data)
+		if err := f.has.Put(b.Context(), d, data); err != nil {
+			b.Fatal(err)
+		}
+		return d
+	}
+	root := grow("", 8)
+	fetched := func(whole bool) time.Duration {
+		to := openStore(b)
+		from := []peer.ID{f.nodes[0].ID()}
+		levels := &levelByLevel{fetcher: fetch.New(fetch.Options{Store: to, Dialer: f.nodes[1], Members: nobody{}, Keyer: cid.NewKeyer(nil)}), store: to, from: from}
+		began := time.Now()
+		if whole {
+			if _, err := levels.fetcher.FetchTree(b.Context(), root, from); err != nil {
+				b.Fatal(err)
+			}
+		}
+		t, err := tree.Load(b.Context(), levels, root, tree.Limits{})
+		if err != nil || len(t.Directories()) != 255 {
+			b.Fatal(err)
+		}
+		return time.Since(began)
+	}
+	fetched(true) // connects
+	var whole, level time.Duration
+	for b.Loop() {
+		whole += fetched(true)
+		level += fetched(false)
+	}
+	b.ReportMetric(whole.Seconds()*1000/float64(b.N), "whole-ms")
+	b.ReportMetric(level.Seconds()*1000/float64(b.N), "levels-ms")
+	b.ReportMetric(level.Seconds()/whole.Seconds(), "levels/whole")
+}
+
+// levelByLevel reads directories and fetches them first.
+type levelByLevel struct {
+	fetcher *fetch.Fetcher
+	store   *cas.Store
+	from    []peer.ID
+}
+
+func (l *levelByLevel) GetBatch(ctx context.Context, ds []digest.Digest) ([][]byte, error) {
+	if _, err := l.fetcher.Fetch(ctx, ds, l.from); err != nil {
+		return nil, err
+	}
+	return l.store.GetBatch(ctx, ds)
 }
 
 // zeros sends a stream of bytes from memory.

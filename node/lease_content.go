@@ -40,8 +40,12 @@ func (c leaseContent) Fetch(ctx context.Context, from peer.ID, ds []digest.Diges
 	return err
 }
 
-// Inputs implements lease.Content: the tree level by level, then its files.
+// Inputs implements lease.Content: the tree whole or level by level, then its files.
 func (c leaseContent) Inputs(ctx context.Context, from peer.ID, a *action.Action) (int64, error) {
+	x, err := c.company()
+	if err != nil {
+		return 0, err
+	}
 	fetched := &fetchedTree{content: c, from: from}
 	roots := []digest.Digest{a.InputRoot}
 	if text := a.Platform.ChrootRoot; text != "" {
@@ -53,6 +57,10 @@ func (c leaseContent) Inputs(ctx context.Context, from peer.ID, a *action.Action
 	}
 	var files []digest.Digest
 	for _, root := range roots {
+		came, err := x.fetcher.FetchTree(ctx, root, []peer.ID{from})
+		if fetched.bytes += came; err != nil {
+			return fetched.bytes, err
+		}
 		t, err := tree.Load(ctx, fetched, root, tree.DefaultLimits())
 		var missing *tree.MissingError
 		if errors.As(err, &missing) {

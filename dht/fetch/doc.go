@@ -11,6 +11,8 @@
 //     providers; a batch that is slow is asked for elsewhere too, and the first answer counts.
 //  4. Large blobs travel as streams, hashed while they are written. A stream that breaks or stalls goes
 //     on at another provider where it stood; large ones come in ranges from several at once.
+//  5. The directories of a tree whose root is not here come whole in one call to the best hint (FetchTree);
+//     what that does not bring comes level by level.
 //
 // Promises:
 //   - Nothing is visible in the store before its hash was verified. A provider that sent other bytes is

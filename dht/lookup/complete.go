@@ -80,6 +80,9 @@ func (l *Lookup) pull(ctx context.Context, fn digest.Function, r *repb.ActionRes
 		return err
 	}
 	for _, root := range roots {
+		if _, err := l.options.Fetcher.FetchTree(ctx, root, holders); err != nil {
+			return err
+		}
 		getter := fetching{l, holders}
 		t, err := tree.Load(ctx, getter, root, tree.Limits{})
 		if err != nil {

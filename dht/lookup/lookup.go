@@ -49,6 +49,8 @@ type Results interface {
 type Fetcher interface {
 	// Fetch gives the blobs that nobody has. hints are peers likely to have all.
 	Fetch(ctx context.Context, ds []digest.Digest, hints []peer.ID) ([]digest.Digest, error)
+	// FetchTree brings directories below a root in one call, as many as it can, and tells how many bytes came.
+	FetchTree(ctx context.Context, root digest.Digest, hints []peer.ID) (int64, error)
 }
 
 // Blobs reads what is here.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cid"
@@ -320,4 +321,33 @@ func TestAnnounceAll(t *testing.T) {
 	}
 	w.settle(t, 0, 1, actionOf("one"))
 	w.want(t, 1, "one", 0)
+}
+
+// A result that names the root of a directory comes whole, whatever the depth, in a few calls.
+func TestRootDirectory(t *testing.T) {
+	w := newWorld(t, 2, mesh, nil)
+	const depth = 30
+	maker := w.nodes[0]
+	dir := &repb.Directory{Files: []*repb.FileNode{{Name: "deepest", Digest: maker.put(t, "deep down")}}}
+	for range depth {
+		b, err := proto.Marshal(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "below", Digest: maker.put(t, string(b))}}}
+	}
+	b, err := proto.Marshal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maker.publish(t, "one", &repb.ActionResult{OutputDirectories: []*repb.OutputDirectory{{Path: "dir", RootDirectoryDigest: maker.put(t, string(b))}}})
+	w.settle(t, 0, 1, actionOf("one"))
+	before := maker.Calls()
+	w.want(t, 1, "one", 0)
+	if calls := maker.Calls() - before; calls > 5 {
+		t.Errorf("%d calls for a tree %d directories deep", calls, depth)
+	}
+	if data, err := w.nodes[1].store.GetBatch(t.Context(), []digest.Digest{digest.SHA256.Of([]byte("deep down"))}); err != nil || data[0] == nil {
+		t.Errorf("its file has not come: %v", err)
+	}
 }

@@ -24,10 +24,12 @@ const (
 	BatchBytes = 4 << 20
 	// MaxTree is the most directories of one GetTree.
 	MaxTree = 1 << 18
+	// MaxTreeBytes is the most bytes of directories of one GetTree.
+	MaxTreeBytes = 128 << 20
 
 	maxDigests = 16384     // in one call
 	chunk      = 256 << 10 // of a stream in one message
-	treePage   = 2 << 20   // bytes of directories in one message
+	treePage   = 256 << 10 // bytes of directories in one message, about
 	treeBatch  = 1024      // directories read at once
 )
 

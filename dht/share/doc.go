@@ -8,8 +8,8 @@
 //   - A blob that is private is absent, for FindMissing, batches, streams and trees alike.
 //   - There is no call that lists blobs or results. A member that asks for what is not here again and
 //     again, as one that guesses does, is refused for a while: MissBurst at once, then MissRate a second.
-//   - A batch sends at most BatchBytes, a tree at most MaxTree directories; no more than Guard.Rate bytes
-//     a second leave, all members together.
+//   - A batch sends at most BatchBytes, a tree at most MaxTree directories and MaxTreeBytes; no more
+//     than Guard.Rate bytes a second leave, all members together.
 //   - Safe for concurrent use.
 //
 // What it does not do: it opens no listener and checks no certificate (mesh/transport does), and fetches

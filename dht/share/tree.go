@@ -5,15 +5,15 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/tree"
 )
 
-// GetTree implements ContentAddressableStorage: a whole tree's directories in one call, level by level.
-// What is not here is left out.
+// GetTree implements ContentAddressableStorage: a whole tree's directories in one call, level by level, each once and as
+// it is stored. What is not here is left out; a tree of more than MaxTree directories or MaxTreeBytes is broken off.
 func (s *Blobs) GetTree(q *repb.GetTreeRequest, stream grpc.ServerStreamingServer[repb.GetTreeResponse]) error {
 	ctx := stream.Context()
 	id, err := s.guard.admit(ctx)
@@ -24,10 +24,13 @@ func (s *Blobs) GetTree(q *repb.GetTreeRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
-	seen := map[digest.Digest]bool{root[0]: true}
+	seen, bytes := map[digest.Digest]bool{root[0]: true}, root[0].Size()
 	out := &page{stream: stream}
 	for level := root; len(level) > 0; {
-		batch := level[:min(treeBatch, len(level))]
+		if bytes > MaxTreeBytes || len(seen) > MaxTree {
+			return status.Errorf(codes.ResourceExhausted, "more than %d directories or %d bytes of them", MaxTree, MaxTreeBytes)
+		}
+		batch := level[:treePart(level)]
 		level = level[len(batch):]
 		data, err := s.store.GetBatch(ctx, batch)
 		if err != nil {
@@ -48,11 +51,9 @@ func (s *Blobs) GetTree(q *repb.GetTreeRequest, stream grpc.ServerStreamingServe
 			for _, sub := range dir.Directories {
 				if !seen[sub.Digest] {
 					seen[sub.Digest] = true
+					bytes += min(sub.Digest.Size(), MaxTreeBytes)
 					level = append(level, sub.Digest)
 				}
-			}
-			if len(seen) > MaxTree {
-				return status.Errorf(codes.ResourceExhausted, "more than %d directories", MaxTree)
 			}
 			if err := s.guard.send(ctx, len(b)); err != nil {
 				return err
@@ -65,21 +66,28 @@ func (s *Blobs) GetTree(q *repb.GetTreeRequest, stream grpc.ServerStreamingServe
 	return out.flush()
 }
 
+// treePart tells how many of a level's directories are read at once, at least one.
+func treePart(level []digest.Digest) int {
+	n, bytes := 0, int64(0)
+	for n < len(level) && n < treeBatch {
+		if bytes += level[n].Size(); n > 0 && bytes > BatchBytes {
+			break
+		}
+		n++
+	}
+	return n
+}
+
 // page gathers directories into messages.
 type page struct {
 	stream grpc.ServerStreamingServer[repb.GetTreeResponse]
-	next   repb.GetTreeResponse
-	bytes  int
+	next   []byte // fields of a GetTreeResponse, with the directories' own bytes: decoded and encoded again they may be others
 }
 
 // add takes an encoded directory.
 func (p *page) add(b []byte) error {
-	dir := &repb.Directory{}
-	if err := proto.Unmarshal(b, dir); err != nil {
-		return status.Error(codes.InvalidArgument, "not a tree")
-	}
-	p.next.Directories = append(p.next.Directories, dir)
-	if p.bytes += len(b); p.bytes < treePage {
+	p.next = protowire.AppendBytes(protowire.AppendTag(p.next, 1, protowire.BytesType), b)
+	if len(p.next) < treePage {
 		return nil
 	}
 	return p.flush()
@@ -87,10 +95,11 @@ func (p *page) add(b []byte) error {
 
 // flush sends what was gathered.
 func (p *page) flush() error {
-	if len(p.next.Directories) == 0 {
+	if len(p.next) == 0 {
 		return nil
 	}
-	err := p.stream.Send(&p.next)
-	p.next, p.bytes = repb.GetTreeResponse{}, 0
-	return err
+	r := &repb.GetTreeResponse{}
+	r.ProtoReflect().SetUnknown(p.next)
+	p.next = nil
+	return p.stream.Send(r)
 }
