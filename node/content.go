@@ -26,14 +26,14 @@ import (
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/mesh/member"
 	"github.com/buildmesh/buildmesh/mesh/peer"
-	"github.com/buildmesh/buildmesh/mesh/roster"
 	"github.com/buildmesh/buildmesh/mesh/transport"
 	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
 )
 
 const (
-	// summariesUpTo is the largest mesh in which everybody has everybody's summary.
-	summariesUpTo = 64
+	// summariesUpTo is the largest mesh in which everybody has everybody's summary, and siteUpTo the largest site of
+	// a mesh of several.
+	summariesUpTo, siteUpTo = 64, 250
 	// summaryBits is the size of a fingerprint in a summary.
 	summaryBits = 32
 	// sweepEvery and sweepMost bound the look for results that eviction has made incomplete.
@@ -109,36 +109,38 @@ func (n *Node) openContent(context.Context) error {
 // begin shares with the mesh the seat is in. c.changing must be held, or nobody else know c.
 func (c *content) begin() {
 	n, root := c.node, c.node.mesh.seat.Charter().Root
-	members, links := meshMembers{n.mesh}, n.mesh.transport
+	sites, links := n.sites(), n.mesh.transport
 	index := n.mesh.seat.Index()
 	x := &company{mesh: root, keyer: cid.NewKeyer(index[:])}
-	peers := summary.NewPeers(members, links)
+	peers := summary.NewSitePeers(sites, links)
 	x.summary = &summary.Locator{Publisher: summary.NewPublisher(summaryBits), Peers: peers}
 	x.noted = onehop.NewIndex()
-	x.onehop = onehop.New(n.identity.ID(), x.noted, members, links)
+	bridge := summary.NewBridge(sites, x.summary.Publisher, links)
+	x.onehop = onehop.New(n.identity.ID(), x.noted, indexed(n.config.Mesh.Locator, sites), links)
 	if n.config.Mesh.Locator == "kad" {
 		var err error
 		if x.kad, err = kad.New(links.Host(), kad.Names{To: transport.ToLibp2p, From: transport.FromLibp2p}); err != nil {
 			n.log.Error("content is found by the one-hop index", "err", err)
 		}
 	}
-	x.results = x.choose(n.config.Mesh.Locator, members)
+	x.results = x.choose(n.config.Mesh.Locator, sites)
 	x.blobs = newBlobIndex(n.store, c.private, x.keyer)
-	f := fetch.Options{Store: n.store, Dialer: links, Members: members, Keyer: x.keyer, Locator: x.large(), Rate: int64(n.config.Mesh.Download)}
+	f := fetch.Options{Store: n.store, Dialer: links, Members: locate.Only(sites.Near), Keyer: x.keyer, Locator: x.large(), Rate: int64(n.config.Mesh.Download)}
 	x.fetcher = fetch.New(f)
 	o := lookup.Options{
 		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: locate.Switch{Choose: x.results}, Dialer: links, Receipts: c.receipts,
-		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders,
+		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders, Far: sites.Far,
 	}
 	x.lookup = lookup.New(o)
 	f.Rate = replicaRate(n.config)
 	o.Fetcher = fetch.New(f)
 	x.copies = lookup.New(o)
 	x.copier = c.newCopier(o.Locator)
-	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: x.noted, OneHop: x.onehop, Known: x.lookup, Keeper: c.newKeeper(x)}
+	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: x.noted, OneHop: x.onehop, Known: x.lookup, Keeper: c.newKeeper(x), Bridge: bridge}
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop = stop
 	x.running.Go(func() { peers.Run(ctx) })
+	x.running.Go(func() { bridge.Run(ctx) })
 	x.running.Go(func() { x.onehop.Run(ctx) })
 	x.running.Go(func() { x.copier.Run(ctx) })
 	x.running.Go(func() { c.tend(ctx, x) })
@@ -146,21 +148,21 @@ func (c *content) begin() {
 }
 
 // choose gives the locator for the size the mesh has now, unless the configuration names one.
-func (x *company) choose(wish string, members locate.Members) func() locate.Locator {
+func (x *company) choose(wish string, sites locate.Sites) func() locate.Locator {
 	return func() locate.Locator {
 		if x.kad != nil {
 			return x.kad
 		}
-		if wish == "onehop" || wish == "kad" || wish != "summary" && len(members.Members()) > summariesUpTo {
+		if wish == "onehop" || wish == "kad" || wish != "summary" && tooMany(sites) {
 			return x.onehop
 		}
 		return x.summary
 	}
 }
 
-// holders says without asking anyone who else has results.
+// holders says without asking anyone who else at this site has results.
 func (x *company) holders(keys []cid.Key) [][]peer.ID {
-	found := x.summary.Peers.Find(keys)
+	found := x.summary.Peers.Near(keys)
 	for i, ids := range x.noted.Find(x.onehop.Self(), keys) {
 		for _, id := range ids {
 			if !slices.Contains(found[i], id) {
@@ -344,19 +346,6 @@ func (c *content) statement(a *action.Action, root actioncache.Root, r *repb.Act
 		Mesh: c.company.Load().mesh.String(), Action: a.Digest, Root: root, Result: r, Tier: c.node.report.Tier.String(),
 		Platform: c.node.machine.offer.OSFamily, Started: m.GetExecutionStartTimestamp().AsTime(), Completed: m.GetExecutionCompletedTimestamp().AsTime(),
 	}
-}
-
-// meshMembers is the roster as content asks for it.
-type meshMembers struct{ m *meshed }
-
-// Members implements locate.Members.
-func (m meshMembers) Members() []locate.Member {
-	now := time.Now()
-	var out []locate.Member
-	for _, one := range m.m.presence.Roster.Now().In(roster.Alive) {
-		out = append(out, locate.Member{ID: one.ID, Alive: now.Sub(one.Since), Site: one.Site})
-	}
-	return out
 }
 
 // meshTrust says whose receipts count: those of members, and this node's own.

@@ -91,11 +91,7 @@ func (c *content) signed(ctx context.Context, k cid.Key, s receipt.Statement) (*
 	if err != nil && !errors.Is(err, actioncache.ErrNotFound) {
 		return one, err
 	}
-	found, err := c.company.Load().summary.Find(ctx, []cid.Key{k})
-	if err != nil {
-		return one, nil // nobody can be asked now
-	}
-	for _, id := range found[0] {
+	for _, id := range c.company.Load().holders([]cid.Key{k})[0] {
 		one.Providers = append(one.Providers, c.nameOf(id))
 	}
 	return one, nil

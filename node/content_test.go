@@ -116,6 +116,35 @@ func TestSecondNodeHits(t *testing.T) {
 	ben.stop()
 }
 
+// TestOtherSiteHits: what one office has made is found and fetched from another one, of which each follows the bridges only.
+func TestOtherSiteHits(t *testing.T) {
+	ana, ben := executing(t, t.TempDir(), "node.name=ana", "mesh.site=berlin"), executing(t, t.TempDir(), "node.name=ben", "mesh.site=paris")
+	defer ben.stop()
+	defer ana.stop()
+	ben.joins(t, ana)
+	for _, s := range []*started{ana, ben} {
+		other := ben
+		if s == ben {
+			other = ana
+		}
+		if at := s.sites(); !at.Far(other.identity.ID()) || !at.Bridge() || len(at.Near()) != 0 {
+			t.Errorf("%s: %+v stands among %+v", s.config.Node.Name, at.Self(), at.All.Members())
+		}
+	}
+	action := ana.action(t, "cat in > out; echo said")
+	ana.executed(t, action)
+	ben.knows(t, ana, action)
+	if near := ben.Node.content.company.Load().summary.Peers.Near([]cid.Key{ben.Node.content.company.Load().keyer.Result(action, ana.hostRoot())}); len(near[0]) != 0 {
+		t.Errorf("%d peers of another site are followed as near ones", len(near[0]))
+	}
+	if r, err := ben.result(t, action); err != nil || len(r.OutputFiles) != 1 {
+		t.Fatalf("result of another site: %v, %v", r, err)
+	}
+	if d := digest.SHA256.Of([]byte("input")); ben.missing(t, d) {
+		t.Errorf("the output %s did not come", d.Short())
+	}
+}
+
 // TestPrivateResultsStay: a result with an output that matches a pattern is neither told nor given, nor are its blobs.
 func TestPrivateResultsStay(t *testing.T) {
 	ana, ben := executing(t, t.TempDir(), "mesh.no_share=o*t"), executing(t, t.TempDir())

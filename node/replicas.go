@@ -70,11 +70,16 @@ func (c *content) refuseCopies() error {
 	return nil
 }
 
-// copyMembers is who may be asked to hold something: who has told its facts, and is not leaving.
+// copyMembers is who may be asked to hold something: who has told its facts, and is not leaving. Who stands at another
+// site is asked only when nobody stands at this one.
 func (c *content) copyMembers() []replicate.Member {
-	presence := c.node.mesh.presence
+	presence, sites := c.node.mesh.presence, c.node.sites()
+	members := sites.Near()
+	if len(members) == 0 {
+		members = sites.All.Members()
+	}
 	var all []replicate.Member
-	for _, m := range (meshMembers{c.node.mesh}).Members() {
+	for _, m := range members {
 		if f, known := presence.Book.Get(m.ID); known && f.State != facts.Draining {
 			all = append(all, replicate.Member{ID: m.ID, Battery: f.Battery, Metered: f.Network == facts.Metered})
 		}

@@ -2,7 +2,8 @@
 //
 // Nouns: Locator (announce, find, forget; batches only), Member (a peer that is alive, as the roster
 // sees it), Chain (locators asked one after the other), Switch (one of several, chosen by the size of
-// the mesh or by configuration).
+// the mesh or by configuration), Sites (the members as one site sees them: everybody near, and of other
+// sites only the bridges that speak for them).
 //
 // Promises, of every Locator (package locatetest holds the suite):
 //   - Find answers each key in its place, never with the node itself, and with nobody twice. It is a

@@ -18,6 +18,9 @@ func (l *Lookup) Answers(ctx context.Context, keys []cid.Key) ([]share.Answer, e
 	}
 	answers := make([]share.Answer, len(keys))
 	for i, receipts := range raw {
+		if l.options.Holders != nil {
+			answers[i].Holders = l.options.Holders(keys[i : i+1])[0]
+		}
 		if len(receipts) == 0 {
 			continue
 		}
@@ -31,9 +34,6 @@ func (l *Lookup) Answers(ctx context.Context, keys []cid.Key) ([]share.Answer, e
 			return nil, err
 		}
 		answers[i].Complete = err == nil
-		if l.options.Holders != nil {
-			answers[i].Holders = l.options.Holders(keys[i : i+1])[0]
-		}
 	}
 	return answers, nil
 }

@@ -97,9 +97,20 @@ func (l *Lookup) answered(id peer.ID, err error) {
 	}
 }
 
+// budget is how long a peer may take to answer.
+func (l *Lookup) budget(id peer.ID) time.Duration {
+	if l.far(id) {
+		return FarBudget
+	}
+	return Budget
+}
+
+// far reports whether a peer stands at another site.
+func (l *Lookup) far(id peer.ID) bool { return l.options.Far != nil && l.options.Far(id) }
+
 // call asks a peer about some keys.
 func (l *Lookup) call(id peer.ID, batch []question) ([]*answer, error) {
-	ctx, cancel := context.WithTimeout(l.ctx, Budget)
+	ctx, cancel := context.WithTimeout(l.ctx, l.budget(id))
 	defer cancel()
 	conn, err := l.options.Dialer.Control(ctx, id)
 	if err != nil {

@@ -22,7 +22,7 @@ var errIncomplete = errors.New("its outputs cannot be had")
 // Errors: errIncomplete, what the local stores failed with, or the context's.
 func (l *Lookup) complete(ctx context.Context, key actioncache.Key, r *receipt.Receipt, holders []peer.ID) (*repb.ActionResult, error) {
 	holders = append(holders, r.Executor)
-	holders = slices.DeleteFunc(holders, func(id peer.ID) bool { return id == l.options.Self })
+	holders = l.nearFirst(slices.DeleteFunc(holders, func(id peer.ID) bool { return id == l.options.Self }))
 	if err := l.options.Results.Put(ctx, key, r.Result); err != nil {
 		if errors.Is(err, actioncache.ErrInvalid) || errors.Is(err, actioncache.ErrUncacheable) {
 			return nil, fmt.Errorf("%w: %w", errIncomplete, err)

@@ -9,8 +9,10 @@
 //  3. the locator names nobody: a miss, without any message when summaries are the locator
 //  4. candidates are asked, the next one after HedgeAfter, all within Budget; questions to one peer that
 //     come while one is under way travel together; equal questions are one
+//     Those at this node's site are asked first. A bridge of another site, if it has no receipt itself, names
+//     the members there that have, and they are asked; FarBudget bounds both
 //  5. receipts are checked, stored and weighed by the policy (package receipt)
-//  6. every blob of the result is fetched, from who said to have them first; only when the result is
+//  6. every blob of the result is fetched, from this site first, from who said to have them; only when the result is
 //     complete here is it a hit
 //
 // Promises:

@@ -148,7 +148,7 @@ func (l *Lookup) find(ctx context.Context, key actioncache.Key, known [][]byte, 
 		l.remember(place)
 		return nil, l.miss(key.Action)
 	}
-	holders = append(holders, candidates...)
+	holders = append(holders, slices.DeleteFunc(slices.Clone(candidates), l.far)...) // a bridge need not have what its site has
 	result, err := l.complete(ctx, key, chosen, holders)
 	if errors.Is(err, errIncomplete) {
 		l.stat.incomplete.Add(1)
@@ -203,86 +203,4 @@ func (l *Lookup) choose(place cid.Key, receipts []*receipt.Receipt) *receipt.Rec
 		return receipt.Policy{}.Choose(l.options.Self, receipts)
 	}
 	return l.options.Policy.Choose(l.options.Self, receipts)
-}
-
-// reply is what one candidate said.
-type reply struct {
-	id     peer.ID
-	answer *answer
-	err    error
-}
-
-// ask asks candidates, one more each HedgeAfter, until the receipts, with those known before, suffice or the
-// budget is spent. It gives the receipt chosen, nil for none, and the peers that said they have everything.
-func (l *Lookup) ask(ctx context.Context, key actioncache.Key, receipts []*receipt.Receipt, candidates []peer.ID) (*receipt.Receipt, []peer.ID, error) {
-	place := l.options.Keyer.Result(key.Action, key.Root)
-	ctx, cancel := context.WithTimeout(ctx, Budget)
-	defer cancel()
-	candidates = l.answering(candidates)
-	replies := make(chan reply, len(candidates))
-	next, waiting := 0, 0
-	more := func() {
-		if next < len(candidates) {
-			id := candidates[next]
-			next, waiting = next+1, waiting+1
-			l.question(id, place, func(a *answer, err error) { replies <- reply{id, a, err} })
-		}
-	}
-	for range max(1, l.options.Policy.Agree) { // a quorum is asked at once
-		more()
-	}
-	var holders []peer.ID
-	hedge := time.NewTicker(HedgeAfter)
-	defer hedge.Stop()
-	for waiting > 0 {
-		select {
-		case r := <-replies:
-			waiting--
-			if r.err == nil {
-				some, err := l.take(place, key, r)
-				if err != nil {
-					return nil, nil, err
-				}
-				receipts = append(receipts, some...)
-				if r.answer.complete && len(some) > 0 {
-					holders = append([]peer.ID{r.id}, holders...)
-				}
-				holders = append(holders, r.answer.holders...)
-			}
-			if chosen := l.choose(place, receipts); chosen != nil {
-				return chosen, append(holders, chosen.Executor), nil
-			}
-			more()
-		case <-hedge.C:
-			more()
-		case <-ctx.Done():
-			return nil, nil, nil
-		}
-	}
-	return nil, nil, nil
-}
-
-// answering leaves out who did not answer just now.
-func (l *Lookup) answering(ids []peer.ID) []peer.ID {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.slow) == 0 {
-		return ids
-	}
-	now := time.Now()
-	return slices.DeleteFunc(slices.Clone(ids), func(id peer.ID) bool { return now.Before(l.slow[id]) })
-}
-
-// take checks and stores the receipts of a reply.
-func (l *Lookup) take(place cid.Key, key actioncache.Key, r reply) ([]*receipt.Receipt, error) {
-	receipts := l.checkAll(key, r.answer.receipts)
-	if l.options.Report != nil {
-		l.options.Report(r.id, 1, min(1, len(receipts)))
-	}
-	for _, one := range receipts {
-		if err := l.keep(place, one); err != nil {
-			return nil, err
-		}
-	}
-	return receipts, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/fetch"
+	"github.com/buildmesh/buildmesh/dht/locate"
 	"github.com/buildmesh/buildmesh/dht/locate/wire"
 	"github.com/buildmesh/buildmesh/dht/lookup"
 	"github.com/buildmesh/buildmesh/dht/onehop"
@@ -38,7 +39,9 @@ type node struct {
 	store    *casfake.Store
 	results  *actioncache.Cache
 	receipts *receipt.Store
+	sites    locate.Sites
 	summary  *summary.Locator
+	bridge   *summary.Bridge
 	lookup   *lookup.Lookup
 }
 
@@ -56,6 +59,7 @@ func (t *trust) Trusted(id peer.ID) bool {
 
 // world is a mesh of such nodes.
 type world struct {
+	net   *wire.Net
 	nodes []*node
 	trust *trust
 }
@@ -65,6 +69,13 @@ type knows func(i int, l *lookup.Lookup) share.Results
 
 func newWorld(t testing.TB, n int, policy receipt.Policy, lie knows) *world {
 	t.Helper()
+	return newSites(t, make([]string, n), policy, lie)
+}
+
+// newSites makes a world of one node for each name of a site.
+func newSites(t testing.TB, sites []string, policy receipt.Policy, lie knows) *world {
+	t.Helper()
+	n := len(sites)
 	w := &world{trust: &trust{revoked: map[peer.ID]bool{}}}
 	ids := make([]peer.ID, n)
 	identities := make([]*peer.Identity, n)
@@ -79,9 +90,11 @@ func newWorld(t testing.TB, n int, policy receipt.Policy, lie knows) *world {
 		ids[i] = identities[i].ID()
 	}
 	net := wire.New(ids)
+	w.net = net
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	for i, id := range ids {
+		net.Node(id).SetSite(sites[i])
 		x := w.add(t, net.Node(id), identities[i], policy)
 		known := share.Results(x.lookup)
 		if lie != nil {
@@ -93,11 +106,12 @@ func newWorld(t testing.TB, n int, policy receipt.Policy, lie knows) *world {
 		private, _ := share.NewPrivate(nil, nil)
 		share.NewBlobs(x.store, guard, private).Register(x.Server)
 		index := onehop.NewIndex()
-		(&share.Content{Guard: guard, Publisher: x.summary.Publisher, Index: index, OneHop: onehop.New(id, index, x, x), Known: known}).Register(x.Server)
+		(&share.Content{Guard: guard, Publisher: x.summary.Publisher, Index: index, OneHop: onehop.New(id, index, x, x), Known: known, Bridge: x.bridge}).Register(x.Server)
 	}
 	net.Start()
 	for _, x := range w.nodes {
 		running.Go(func() { x.summary.Peers.Run(ctx) })
+		running.Go(func() { x.bridge.Run(ctx) })
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -123,11 +137,13 @@ func (w *world) add(t testing.TB, wired *wire.Node, identity *peer.Identity, pol
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { x.results.Close(); x.receipts.Close() })
-	x.summary = &summary.Locator{Publisher: summary.NewPublisher(0), Peers: summary.NewPeers(x, x)}
+	x.sites = locate.Sites{Self: func() locate.Member { return locate.Member{ID: x.ID, Site: x.Site()} }, All: x}
+	x.summary = &summary.Locator{Publisher: summary.NewPublisher(0), Peers: summary.NewSitePeers(x.sites, x)}
+	x.bridge = summary.NewBridge(x.sites, x.summary.Publisher, x)
 	x.lookup = lookup.New(lookup.Options{
 		Self: wired.ID, Mesh: "ours", Keyer: keyer, Locator: x.summary, Dialer: x, Receipts: x.receipts,
-		Results: x.results, Blobs: x.store, Policy: policy, Trust: w.trust, Report: x.summary.Peers.Report, Holders: x.summary.Peers.Find,
-		Fetcher: fetch.New(fetch.Options{Store: x.store, Dialer: x, Members: x, Keyer: keyer}),
+		Results: x.results, Blobs: x.store, Policy: policy, Trust: w.trust, Report: x.summary.Peers.Report, Holders: x.summary.Peers.Near, Far: x.sites.Far,
+		Fetcher: fetch.New(fetch.Options{Store: x.store, Dialer: x, Members: locate.Only(x.sites.Near), Keyer: keyer}),
 	})
 	w.nodes = append(w.nodes, x)
 	return x
@@ -155,7 +171,7 @@ func (w *world) connected(t testing.TB) {
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		all := true
 		for _, n := range w.nodes {
-			all = all && n.summary.Peers.Stat().Peers == len(w.nodes)-1
+			all = all && n.summary.Peers.Stat().Peers == len(n.sites.Members())
 		}
 		if all {
 			return

@@ -22,8 +22,12 @@ import (
 const (
 	// Budget is how long asking for a receipt may take.
 	Budget = 40 * time.Millisecond
+	// FarBudget is how long it may take when another site is asked: two calls over a slow link.
+	FarBudget = 500 * time.Millisecond
 	// HedgeAfter is how long one candidate may take before the next is asked too.
 	HedgeAfter = 12 * time.Millisecond
+	// FarHedgeAfter is the same for one at another site.
+	FarHedgeAfter = 150 * time.Millisecond
 	// NegativeFor is how long a miss that was asked for is remembered.
 	NegativeFor = 5 * time.Second
 	// SlowFor is how long a peer is left out that did not answer.
@@ -65,7 +69,7 @@ type Trust interface {
 	Trusted(id peer.ID) bool
 }
 
-// Options shape a Lookup. All but Report and Holders must be set.
+// Options shape a Lookup. All but Report, Holders and Far must be set.
 type Options struct {
 	Self     peer.ID
 	Mesh     string // its id, which every receipt carries
@@ -82,6 +86,8 @@ type Options struct {
 	Report func(id peer.ID, claimed, confirmed int)
 	// Holders tells without asking anyone who else has results. May be nil.
 	Holders func(keys []cid.Key) [][]peer.ID
+	// Far reports whether a peer stands at another site. Nil: there is one site.
+	Far func(id peer.ID) bool
 }
 
 // Lookup finds and publishes results. Make it with New.

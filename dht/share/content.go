@@ -2,6 +2,7 @@ package share
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,7 +26,7 @@ const (
 
 // Answer is what is known here about one key.
 type Answer struct {
-	Receipts [][]byte  // exact bytes
+	Receipts [][]byte  // exact bytes; none where only Holders is known
 	Complete bool      // every blob of the first of them is here
 	Holders  []peer.ID // others known to have them
 }
@@ -46,7 +47,7 @@ type Keeper interface {
 // maxKeep is how many keys one Keep call may name.
 const maxKeep = 256
 
-// Content serves members what this node knows about content. All fields but Keeper must be set.
+// Content serves members what this node knows about content. All fields but Keeper and Bridge must be set.
 type Content struct {
 	contentv1.UnsafeContentServer
 	Guard     *Guard
@@ -54,7 +55,8 @@ type Content struct {
 	Index     *onehop.Index
 	OneHop    *onehop.Locator
 	Known     Results
-	Keeper    Keeper // nil: no copies are taken
+	Keeper    Keeper          // nil: no copies are taken
+	Bridge    *summary.Bridge // nil: there are no sites
 }
 
 // Register adds the service to a gRPC server.
@@ -65,7 +67,17 @@ func (s *Content) Summary(q *contentv1.SummaryRequest, stream grpc.ServerStreami
 	if _, err := s.Guard.admit(stream.Context()); err != nil {
 		return err
 	}
-	return s.Publisher.Follow(stream.Context(), q.Epoch, q.Sequence, stream.Send)
+	if !q.Site {
+		return s.Publisher.Follow(stream.Context(), q, stream.Send)
+	}
+	err := summary.ErrNoBridge
+	if s.Bridge != nil {
+		err = s.Bridge.Follow(stream.Context(), q, stream.Send)
+	}
+	if errors.Is(err, summary.ErrNoBridge) {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return err
 }
 
 // keys validates the keys of a call.
@@ -101,7 +113,7 @@ func (s *Content) Results(ctx context.Context, q *contentv1.ResultsRequest) (*co
 	bytes, missed := 0, 0
 	for i, a := range known {
 		r.Answers[i] = &contentv1.Answer{}
-		if len(a.Receipts) == 0 {
+		if len(a.Receipts) == 0 && len(a.Holders) == 0 {
 			missed++
 			continue
 		}

@@ -3,7 +3,8 @@
 //
 // Nouns: Publisher (the summary of what this node has), Part (a piece of a summary on its way), Peers
 // (everybody else's summaries, kept up to date), Locator (both as a locate.Locator), base (a binary
-// fuse filter over the fingerprints of keys), delta (the fingerprints that came after it, in order).
+// fuse filter over the fingerprints of keys), delta (the fingerprints that came after it, in order),
+// Bridge (a member that publishes one summary of everything at its site).
 //
 // How a summary spreads:
 //  1. Add appends to the delta. When the delta or what was removed has grown large beside the base, a
@@ -11,6 +12,9 @@
 //  2. Each member follows each other one's summary on one stream that stays open: it says what it has
 //     (epoch, length of the delta) and gets the rest, then every Interval what is new.
 //  3. A stream that breaks is opened again where it stood.
+//  4. With several sites, members follow each other only within one. A site's two bridges follow everybody
+//     there once more, by the fingerprints themselves, and publish what these are together; that is what the
+//     members of other sites follow. Find then names the bridge, who knows which member has it (package lookup).
 //
 // Promises:
 //   - Find sends nothing. With fingerprints of 32 bits one filter errs once in 4 billion, 63 of them
@@ -24,5 +28,5 @@
 //
 // Source: Graf and Lemire, Binary Fuse Filters: Fast and Smaller Than Xor Filters, 2022.
 //
-// Start reading at publisher.go, then peers.go. The test that shows it whole is TestConformance.
+// Start reading at publisher.go, then peers.go, then bridge.go. The test that shows it whole is TestConformance.
 package summary

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/FastFilter/xorfilter"
 )
@@ -16,22 +17,31 @@ import (
 //	10  segment length  4 bytes, a power of 2
 //	14  segment count   4 bytes
 //	18  fingerprints    width/8 bytes each, (segment count + 2) * segment length of them
+//
+// An exact one, for bridges:
+//
+//	0   version         1 byte, 1
+//	1   width           1 byte: 64
+//	2   fingerprints    8 bytes each, ascending: of the keys themselves
 const (
-	version    = 1
-	headerSize = 18
+	version     = 1
+	headerSize  = 18
+	exactHeader = 2
 
 	// Bits of a fingerprint.
 	narrow = 16
 	wide   = 32
+	exact  = 64
 )
 
 // errBase is wrapped by every error about a base that is none.
 var errBase = errors.New("malformed filter")
 
-// filter is a decoded base: one of the two widths, or neither for nothing.
+// filter is a decoded base: one of the widths, or none for nothing.
 type filter struct {
 	narrow *xorfilter.BinaryFuse[uint16]
 	wide   *xorfilter.BinaryFuse[uint32]
+	exact  []uint64 // ascending
 }
 
 // contains reports whether a fingerprint is in the set, or seems to be.
@@ -42,7 +52,37 @@ func (f *filter) contains(fingerprint uint64) bool {
 	case f.narrow != nil:
 		return f.narrow.Contains(fingerprint)
 	}
-	return false
+	_, found := slices.BinarySearch(f.exact, fingerprint)
+	return found
+}
+
+// encodeExact makes the exact base of distinct fingerprints, which it sorts; none for none.
+func encodeExact(fingerprints []uint64) []byte {
+	if len(fingerprints) == 0 {
+		return nil
+	}
+	slices.Sort(fingerprints)
+	b := make([]byte, 0, exactHeader+8*len(fingerprints))
+	b = append(b, version, exact)
+	for _, f := range fingerprints {
+		b = binary.LittleEndian.AppendUint64(b, f)
+	}
+	return b
+}
+
+// decodeExact reads what follows the header of an exact base. Errors: errBase.
+func decodeExact(body []byte) (filter, error) {
+	if len(body) == 0 || len(body)%8 != 0 {
+		return filter{}, fmt.Errorf("%w: %d bytes of fingerprints", errBase, len(body))
+	}
+	all := make([]uint64, len(body)/8)
+	for i := range all {
+		all[i] = binary.LittleEndian.Uint64(body[8*i:])
+		if i > 0 && all[i] <= all[i-1] {
+			return filter{}, fmt.Errorf("%w: fingerprint %d is out of order", errBase, i)
+		}
+	}
+	return filter{exact: all}, nil
 }
 
 // encodeBase makes the base of distinct fingerprints, whose order it may change; none for none.
@@ -87,6 +127,9 @@ const maxSegment = 1 << 18
 func decodeBase(b []byte) (filter, error) {
 	if len(b) == 0 {
 		return filter{}, nil
+	}
+	if len(b) >= exactHeader && b[0] == version && b[1] == exact {
+		return decodeExact(b[exactHeader:])
 	}
 	if len(b) < headerSize || b[0] != version {
 		return filter{}, fmt.Errorf("%w: %d bytes", errBase, len(b))

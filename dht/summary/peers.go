@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,19 +31,22 @@ const (
 // errPart is wrapped by every error about a piece that does not fit what was there.
 var errPart = errors.New("malformed summary")
 
-// Peers is everybody else's summaries. Make it with NewPeers and run it with Run.
+// Peers is everybody else's summaries. Make it with NewPeers or NewSitePeers and run it with Run.
 type Peers struct {
 	members locate.Members
 	dialer  locate.Dialer
+	self    func() locate.Member // this node
+	union   *union               // told of every fingerprint, which are asked for themselves; nil: filters do
 
 	mu   sync.RWMutex // guards everything below
-	all  []*summary   // in no order
+	all  []*summary   // those of this node's site first
 	byID map[peer.ID]*summary
 }
 
 // summary is what one peer says it has.
 type summary struct {
 	id       peer.ID
+	far      bool // a bridge's, of everything at its site
 	epoch    uint64
 	filter   filter
 	delta    map[uint64]struct{}
@@ -56,18 +60,36 @@ type summary struct {
 	muted              time.Time // ignored until then
 }
 
-// NewPeers makes Peers that know nothing.
+// NewPeers makes Peers that know nothing, in a mesh of one site.
 func NewPeers(members locate.Members, dialer locate.Dialer) *Peers {
-	return &Peers{members: members, dialer: dialer, byID: map[peer.ID]*summary{}}
+	self := func() locate.Member { return locate.Member{} } // there is one site, and it has no name
+	return &Peers{members: members, dialer: dialer, self: self, byID: map[peer.ID]*summary{}}
 }
 
-// Find gives for each key the peers whose summary has it. It sends nothing.
-func (p *Peers) Find(keys []cid.Key) [][]peer.ID {
+// NewSitePeers makes Peers that know nothing, of a node that follows the members of its own site and the
+// bridges of others.
+func NewSitePeers(sites locate.Sites, dialer locate.Dialer) *Peers {
+	p := NewPeers(sites, dialer)
+	p.self = sites.Self
+	return p
+}
+
+// Find gives for each key the peers whose summary has it, then the bridges of other sites at which somebody has
+// it. It sends nothing.
+func (p *Peers) Find(keys []cid.Key) [][]peer.ID { return p.find(keys, true) }
+
+// Near gives for each key the peers at this node's site whose summary has it.
+func (p *Peers) Near(keys []cid.Key) [][]peer.ID { return p.find(keys, false) }
+
+func (p *Peers) find(keys []cid.Key, far bool) [][]peer.ID {
 	found := make([][]peer.ID, len(keys))
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	now := time.Now()
 	for _, s := range p.all {
+		if s.far && !far {
+			break
+		}
 		if !s.muted.IsZero() && now.Before(s.muted) {
 			continue
 		}
@@ -122,6 +144,7 @@ func (p *Peers) Stat() Stat {
 		}
 		const perEntry = 16
 		st.Bytes += perEntry * int64(len(s.delta))
+		st.Bytes += 8 * int64(len(s.filter.exact))
 		if f := s.filter.wide; f != nil {
 			st.Bytes += 4 * int64(len(f.Fingerprints))
 		} else if f := s.filter.narrow; f != nil {
@@ -131,38 +154,49 @@ func (p *Peers) Stat() Stat {
 	return st
 }
 
+// following is a member being followed.
+type following struct {
+	cancel context.CancelFunc
+	far    bool // it stands at another site
+}
+
 // Run follows every member until ctx ends.
 func (p *Peers) Run(ctx context.Context) {
-	followed := map[peer.ID]context.CancelFunc{}
-	var following sync.WaitGroup
-	defer following.Wait()
+	followed := map[peer.ID]following{}
+	var running sync.WaitGroup
+	defer running.Wait()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		present := map[peer.ID]bool{}
+		present, site := map[peer.ID]bool{}, p.self().Site
 		for _, m := range p.members.Members() {
+			f, is := followed[m.ID]
+			if is && f.far != (m.Site != site) {
+				continue // one of us has moved: it is dropped now and followed anew at the next look
+			}
 			present[m.ID] = true
-			if followed[m.ID] == nil {
+			if !is {
 				each, cancel := context.WithCancel(ctx)
-				followed[m.ID] = cancel
-				s := p.add(m.ID)
-				following.Go(func() {
+				f = following{cancel, m.Site != site}
+				followed[m.ID] = f
+				s := p.add(m.ID, f.far)
+				running.Go(func() {
 					defer cancel()
 					p.follow(each, s)
 				})
 			}
 		}
-		for id, cancel := range followed {
+		for id, f := range followed {
 			if !present[id] {
-				cancel()
+				f.cancel()
 				delete(followed, id)
 				p.drop(id)
 			}
 		}
 		select {
 		case <-ctx.Done():
-			for _, cancel := range followed {
-				cancel()
+			for _, f := range followed {
+				f.cancel()
 			}
 			return
 		case <-tick.C:
@@ -171,12 +205,16 @@ func (p *Peers) Run(ctx context.Context) {
 }
 
 // add begins with a peer.
-func (p *Peers) add(id peer.ID) *summary {
+func (p *Peers) add(id peer.ID, far bool) *summary {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := &summary{id: id, delta: map[uint64]struct{}{}}
+	s := &summary{id: id, far: far, delta: map[uint64]struct{}{}}
 	p.byID[id] = s
-	p.all = append(p.all, s)
+	if far {
+		p.all = append(p.all, s)
+	} else {
+		p.all = slices.Insert(p.all, 0, s)
+	}
 	return s
 }
 
@@ -185,14 +223,19 @@ func (p *Peers) drop(id peer.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.byID[id]
-	delete(p.byID, id)
-	for i := range p.all {
-		if p.all[i] == s {
-			p.all[i] = p.all[len(p.all)-1]
-			p.all = p.all[:len(p.all)-1]
-			return
-		}
+	if p.union != nil {
+		p.union.replace(s, nil)
 	}
+	delete(p.byID, id)
+	p.all = slices.DeleteFunc(p.all, func(o *summary) bool { return o == s })
+}
+
+// replace gives a summary another base, and no delta. p.mu is held.
+func (p *Peers) replace(s *summary, epoch uint64, base filter) {
+	if p.union != nil && p.byID[s.id] == s { // one that was dropped counts no more
+		p.union.replace(s, base.exact)
+	}
+	s.epoch, s.filter, s.sequence, s.delta = epoch, base, 0, map[uint64]struct{}{}
 }
 
 // follow keeps one peer's summary up to date until ctx ends.
@@ -214,14 +257,18 @@ func (p *Peers) follow(ctx context.Context, s *summary) {
 func (p *Peers) stream(ctx context.Context, s *summary) (took bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	p.mu.Lock()
+	q := &contentv1.SummaryRequest{Epoch: s.epoch, Sequence: s.sequence, Exact: p.union != nil, Site: s.far}
+	s.incoming, s.expected, s.current = nil, 0, false
+	p.mu.Unlock()
+	if p.union != nil && s.id == p.self().ID {
+		_ = p.union.own.Follow(ctx, q, func(part *contentv1.SummaryPart) error { return p.take(s, part) }) // until ctx ends
+		return true
+	}
 	conn, err := p.dialer.Control(ctx, s.id)
 	if err != nil {
 		return false
 	}
-	p.mu.Lock()
-	q := &contentv1.SummaryRequest{Epoch: s.epoch, Sequence: s.sequence}
-	s.incoming, s.expected, s.current = nil, 0, false
-	p.mu.Unlock()
 	parts, err := contentv1.NewContentClient(conn).Summary(ctx, q)
 	if err != nil {
 		return false
@@ -245,7 +292,7 @@ func (p *Peers) stream(ctx context.Context, s *summary) (took bool) {
 func (p *Peers) reset(s *summary) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.epoch, s.sequence, s.filter, s.delta = 0, 0, filter{}, map[uint64]struct{}{}
+	p.replace(s, 0, filter{})
 	s.incoming, s.expected, s.current = nil, 0, false
 }
 
@@ -278,10 +325,13 @@ func (p *Peers) take(s *summary, part *contentv1.SummaryPart) error {
 	if err != nil {
 		return err
 	}
+	if p.union != nil && (base.narrow != nil || base.wide != nil) {
+		return fmt.Errorf("%w: a filter instead of fingerprints", errBase)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.incoming, s.epoch, s.filter, s.sequence = nil, part.Epoch, base, 0
-	s.delta, s.current = map[uint64]struct{}{}, true
+	p.replace(s, part.Epoch, base)
+	s.incoming, s.current = nil, true
 	return nil
 }
 
@@ -295,8 +345,15 @@ func (p *Peers) takeDelta(s *summary, part *contentv1.SummaryPart) error {
 	if len(s.delta)+len(part.Added) > MaxDelta+minDelta {
 		return fmt.Errorf("%w: a delta of more than %d", errPart, MaxDelta)
 	}
+	var fresh []uint64
 	for _, f := range part.Added {
+		if _, known := s.delta[f]; !known && p.union != nil && !s.filter.contains(f) {
+			fresh = append(fresh, f)
+		}
 		s.delta[f] = struct{}{}
+	}
+	if len(fresh) > 0 && p.byID[s.id] == s {
+		p.union.add(fresh)
 	}
 	s.sequence += uint64(len(part.Added))
 	s.current = true

@@ -2,6 +2,7 @@ package summary
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -48,12 +49,23 @@ func NewPublisher(bits int) *Publisher {
 }
 
 // Add puts keys into the summary.
-func (p *Publisher) Add(keys []cid.Key) error {
+func (p *Publisher) Add(keys []cid.Key) error { return p.add(fingerprints(keys)) }
+
+// fingerprints gives those of keys.
+func fingerprints(keys []cid.Key) []uint64 {
+	all := make([]uint64, len(keys))
+	for i, k := range keys {
+		all[i] = k.Fingerprint()
+	}
+	return all
+}
+
+// add puts fingerprints into the summary.
+func (p *Publisher) add(all []uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := len(p.delta)
-	for _, k := range keys {
-		f := k.Fingerprint()
+	for _, f := range all {
 		if _, known := p.live[f]; !known {
 			p.live[f] = struct{}{}
 			p.delta = append(p.delta, f)
@@ -68,11 +80,13 @@ func (p *Publisher) Add(keys []cid.Key) error {
 }
 
 // Remove takes keys out. Members see it when the next base is made.
-func (p *Publisher) Remove(keys []cid.Key) error {
+func (p *Publisher) Remove(keys []cid.Key) error { return p.remove(fingerprints(keys)) }
+
+// remove takes fingerprints out.
+func (p *Publisher) remove(all []uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, k := range keys {
-		f := k.Fingerprint()
+	for _, f := range all {
 		if _, known := p.live[f]; known {
 			delete(p.live, f)
 			p.removed++
@@ -123,10 +137,7 @@ func (p *Publisher) rebuild(now bool) error {
 	if !now && len(p.delta) <= max(minDelta, min(p.sizes/4, MaxDelta)) && p.removed <= max(minRemoved, len(p.live)/8) {
 		return nil
 	}
-	all := make([]uint64, 0, len(p.live))
-	for f := range p.live {
-		all = append(all, f)
-	}
+	all := slices.AppendSeq(make([]uint64, 0, len(p.live)), maps.Keys(p.live))
 	base, err := encodeBase(p.width, all)
 	if err != nil {
 		return err
@@ -153,12 +164,35 @@ func (p *Publisher) state() state {
 	return state{p.epoch, p.base, slices.Clip(p.delta), p.changed}
 }
 
+// exact is an exact base of what the summary is of now, which the delta changes no more. An epoch that is over
+// has none.
+func (p *Publisher) exact(epoch uint64) (base []byte, ok bool) {
+	p.mu.Lock()
+	if p.epoch != epoch {
+		p.mu.Unlock()
+		return nil, false
+	}
+	all := slices.AppendSeq(make([]uint64, 0, len(p.live)), maps.Keys(p.live))
+	p.mu.Unlock()
+	if base = encodeExact(all); len(base) > MaxBase {
+		base = nil // as in rebuild
+	}
+	return base, true
+}
+
 // Follow sends what a member lacks who has the delta of an epoch up to a sequence number, and then what
 // is new, until ctx ends or send fails.
-func (p *Publisher) Follow(ctx context.Context, epoch, sequence uint64, send func(*contentv1.SummaryPart) error) error {
+func (p *Publisher) Follow(ctx context.Context, q *contentv1.SummaryRequest, send func(*contentv1.SummaryPart) error) error {
+	epoch, sequence := q.Epoch, q.Sequence
 	for first := true; ; first = false {
 		s := p.state()
 		if s.epoch != epoch || sequence > uint64(len(s.delta)) {
+			if q.Exact {
+				var ok bool
+				if s.base, ok = p.exact(s.epoch); !ok {
+					continue // another epoch has begun in between
+				}
+			}
 			if err := sendBase(s, send); err != nil {
 				return err
 			}

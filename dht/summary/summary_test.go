@@ -23,7 +23,7 @@ type server struct {
 }
 
 func (s server) Summary(q *contentv1.SummaryRequest, stream grpc.ServerStreamingServer[contentv1.SummaryPart]) error {
-	return s.publisher.Follow(stream.Context(), q.Epoch, q.Sequence, stream.Send)
+	return s.publisher.Follow(stream.Context(), q, stream.Send)
 }
 
 // world is some nodes that follow each other.
@@ -137,7 +137,7 @@ func TestBases(t *testing.T) {
 	for _, width := range []int{narrow, wide} {
 		for _, n := range []int{0, 1, 2, 3, 10, 1000, 50_000} {
 			p, peers := NewPublisher(width), NewPeers(nil, nil)
-			s := peers.add(peer.ID{1})
+			s := peers.add(peer.ID{1}, false)
 			keys := locatetest.Keys("size", n)
 			if err := p.Add(keys); err != nil {
 				t.Fatal(err)
@@ -168,7 +168,7 @@ func feed(t testing.TB, p *Publisher, peers *Peers, s *summary) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	want := p.state()
-	err := p.Follow(ctx, s.epoch, s.sequence, func(part *contentv1.SummaryPart) error {
+	err := p.Follow(ctx, &contentv1.SummaryRequest{Epoch: s.epoch, Sequence: s.sequence}, func(part *contentv1.SummaryPart) error {
 		if err := peers.take(s, part); err != nil {
 			return err
 		}
@@ -186,11 +186,11 @@ func feed(t testing.TB, p *Publisher, peers *Peers, s *summary) {
 func TestFollowerKeepsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, peers := NewPublisher(0), NewPeers(nil, nil)
-		s := peers.add(peer.ID{1})
+		s := peers.add(peer.ID{1}, false)
 		ctx, cancel := context.WithCancel(t.Context())
 		var following sync.WaitGroup
 		following.Go(func() {
-			p.Follow(ctx, 0, 0, func(part *contentv1.SummaryPart) error { return peers.take(s, part) })
+			p.Follow(ctx, &contentv1.SummaryRequest{}, func(part *contentv1.SummaryPart) error { return peers.take(s, part) })
 		})
 		keys := locatetest.Keys("one", 12_000)
 		for at := 0; at < len(keys); at += 1000 {
@@ -231,7 +231,7 @@ func TestLyingPieces(t *testing.T) {
 		"an endless delta":   {part(1, whole, good, 0), part(1, 0, nil, 0, upTo(MaxDelta+minDelta+1)...)},
 	} {
 		peers := NewPeers(nil, nil)
-		s := peers.add(peer.ID{1})
+		s := peers.add(peer.ID{1}, false)
 		var err error
 		for _, p := range parts {
 			if err == nil {
@@ -259,8 +259,8 @@ func TestEmptyClaimsAreIgnored(t *testing.T) {
 		liar, honest := peer.ID{1}, peer.ID{2}
 		keys := locatetest.Keys("one", 1000)
 		p.Add(keys)
-		feed(t, p, peers, peers.add(liar))
-		feed(t, p, peers, peers.add(honest))
+		feed(t, p, peers, peers.add(liar, false))
+		feed(t, p, peers, peers.add(honest, false))
 		asked := 0
 		for range 1000 {
 			for _, id := range peers.Find(keys[:1])[0] {
@@ -293,6 +293,7 @@ func FuzzDecodeBase(f *testing.F) {
 		}
 		f.Add(b)
 	}
+	f.Add(encodeExact([]uint64{5, 1, 4}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := decodeBase(b)
 		if err != nil {
@@ -313,7 +314,7 @@ func full(b *testing.B, width, nodes, each int) *Peers {
 	for n := range nodes {
 		p := NewPublisher(width)
 		p.Add(locatetest.Keys(string(rune('A'+n)), each))
-		feed(b, p, peers, peers.add(peer.ID{byte(n), 1}))
+		feed(b, p, peers, peers.add(peer.ID{byte(n), 1}, false))
 	}
 	return peers
 }
@@ -346,7 +347,7 @@ func BenchmarkAnnounce(b *testing.B) {
 		peers := NewPeers(nil, nil)
 		all := make([]*summary, 7)
 		for i := range all {
-			all[i] = peers.add(peer.ID{byte(i), 1})
+			all[i] = peers.add(peer.ID{byte(i), 1}, false)
 		}
 		for at := 0; at < len(keys); at += 16 {
 			p.Add(keys[at : at+16])

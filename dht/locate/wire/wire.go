@@ -28,7 +28,10 @@ type Net struct {
 	nodes map[peer.ID]*Node
 	order []peer.ID
 
-	mu  sync.Mutex // guards the nodes' states
+	mu      sync.Mutex // guards the nodes' states, and:
+	delay   time.Duration
+	crossed int
+
 	end sync.WaitGroup
 }
 
@@ -43,6 +46,7 @@ type Node struct {
 	frozen chan struct{} // open while the node is frozen, nil otherwise
 	cut    bool
 	alive  time.Duration
+	site   string
 	conns  map[peer.ID]*grpc.ClientConn
 	calls  int
 }
@@ -127,6 +131,55 @@ func (n *Node) SetAlive(d time.Duration) {
 	n.alive = d
 }
 
+// SetSite says where the node stands.
+func (n *Node) SetSite(site string) {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	n.site = site
+}
+
+// Site is where the node stands.
+func (n *Node) Site() string {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	return n.site
+}
+
+// SetDelay has every message between two sites take d.
+func (n *Net) SetDelay(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.delay = d
+}
+
+// Crossed is how many messages have gone from one site to another so far.
+func (n *Net) Crossed() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.crossed
+}
+
+// cross counts a message between the node and who calls it and takes as long as it does, if they are at two sites.
+func (n *Node) cross(ctx context.Context) error {
+	from, _ := Caller(ctx)
+	n.net.mu.Lock()
+	other, delay := n.net.nodes[from], n.net.delay
+	far := other != nil && other.site != n.site
+	if far {
+		n.net.crossed++
+	}
+	n.net.mu.Unlock()
+	if !far || delay == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(delay):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Calls is how many calls the node has been asked so far.
 func (n *Node) Calls() int {
 	n.net.mu.Lock()
@@ -141,7 +194,7 @@ func (n *Node) Members() []locate.Member {
 	var members []locate.Member
 	for _, id := range n.net.order {
 		if other := n.net.nodes[id]; other != n && !other.cut {
-			members = append(members, locate.Member{ID: id, Alive: other.alive})
+			members = append(members, locate.Member{ID: id, Alive: other.alive, Site: other.site})
 		}
 	}
 	return members
@@ -205,6 +258,9 @@ func (n *Node) wait(ctx context.Context) error {
 	n.net.mu.Lock()
 	n.calls++
 	n.net.mu.Unlock()
+	if err := n.cross(ctx); err != nil {
+		return err
+	}
 	return n.hold(ctx)
 }
 
@@ -212,7 +268,11 @@ func (n *Node) unary(ctx context.Context, q any, _ *grpc.UnaryServerInfo, handle
 	if err := n.wait(ctx); err != nil {
 		return nil, err
 	}
-	return handle(ctx, q)
+	r, err := handle(ctx, q)
+	if late := n.cross(ctx); late != nil {
+		return nil, late
+	}
+	return r, err
 }
 
 func (n *Node) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
@@ -230,6 +290,9 @@ type freezing struct {
 
 func (f freezing) SendMsg(m any) error {
 	if err := f.node.hold(f.Context()); err != nil {
+		return err
+	}
+	if err := f.node.cross(f.Context()); err != nil {
 		return err
 	}
 	return f.ServerStream.SendMsg(m)

@@ -29,6 +29,8 @@ type SummaryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`       // of what the caller has; 0: nothing
 	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"` // how many fingerprints of the delta it has
+	Exact         bool                   `protobuf:"varint,3,opt,name=exact,proto3" json:"exact,omitempty"`       // the base is to be the fingerprints themselves instead of a filter
+	Site          bool                   `protobuf:"varint,4,opt,name=site,proto3" json:"site,omitempty"`         // of everything at the callee's site instead of its own: only a bridge gives it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -75,6 +77,20 @@ func (x *SummaryRequest) GetSequence() uint64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *SummaryRequest) GetExact() bool {
+	if x != nil {
+		return x.Exact
+	}
+	return false
+}
+
+func (x *SummaryRequest) GetSite() bool {
+	if x != nil {
+		return x.Site
+	}
+	return false
 }
 
 // SummaryPart is a piece of a summary. The pieces of a base come first, then those of the delta.
@@ -846,10 +862,12 @@ var File_proto_content_v1_content_proto protoreflect.FileDescriptor
 
 const file_proto_content_v1_content_proto_rawDesc = "" +
 	"\n" +
-	"\x1eproto/content/v1/content.proto\x12\x14buildmesh.content.v1\"B\n" +
+	"\x1eproto/content/v1/content.proto\x12\x14buildmesh.content.v1\"l\n" +
 	"\x0eSummaryRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\x86\x01\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05exact\x18\x03 \x01(\bR\x05exact\x12\x12\n" +
+	"\x04site\x18\x04 \x01(\bR\x04site\"\x86\x01\n" +
 	"\vSummaryPart\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1b\n" +
 	"\tbase_size\x18\x02 \x01(\x04R\bbaseSize\x12\x12\n" +

@@ -1,0 +1,162 @@
+package lookup_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/locate"
+	"github.com/buildmesh/buildmesh/dht/lookup"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+)
+
+// bridges gives those of a site by number, then its other nodes.
+func (w *world) bridges(site string) (bridges, others []int) {
+	members := append(w.nodes[0].Members(), w.nodes[0].sites.Self())
+	ids := locate.Bridges(site, members)
+	for i, n := range w.nodes {
+		switch {
+		case slices.Contains(ids, n.ID):
+			bridges = append(bridges, i)
+		case n.Site() == site && slices.ContainsFunc(members, func(m locate.Member) bool { return m.ID == n.ID }):
+			others = append(others, i)
+		}
+	}
+	return bridges, others
+}
+
+// told waits until these nodes find exactly those for a key, at most 30 s.
+func (w *world) told(t *testing.T, key cid.Key, nodes, found []int) {
+	t.Helper()
+	for _, to := range nodes {
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			ids := w.nodes[to].summary.Peers.Find([]cid.Key{key})[0]
+			all := len(ids) == len(found)
+			for _, f := range found {
+				all = all && slices.Contains(ids, w.nodes[f].ID)
+			}
+			if all {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("node %d finds %d peers, want %v", to, len(ids), found)
+			}
+		}
+	}
+}
+
+// spread waits until a result that one node alone has is known to everybody.
+func (w *world) spread(t *testing.T, name string, at int) {
+	t.Helper()
+	key := keyer.Result(actionOf(name), root)
+	bridges, _ := w.bridges(w.nodes[at].Site())
+	var near, far []int
+	for i, n := range w.nodes {
+		if n.Site() != w.nodes[at].Site() {
+			far = append(far, i)
+		} else if i != at {
+			near = append(near, i)
+		}
+	}
+	w.told(t, key, near, []int{at})
+	w.told(t, key, far, bridges)
+}
+
+// Two offices with a slow line between: a miss sends nothing over it, a hit on the other side asks a bridge there and
+// then who has it, and after that everybody on this side is served on this side.
+func TestTwoSites(t *testing.T) {
+	const delay = 20 * time.Millisecond
+	w := newSites(t, []string{"a", "a", "a", "b", "b", "b", "b"}, receipt.Policy{Agree: 1}, nil)
+	w.net.SetDelay(delay)
+	w.connected(t)
+	_, others := w.bridges("b")
+	maker := others[0]
+	w.nodes[maker].build(t, "far", "far")
+	w.spread(t, "far", maker)
+
+	before := w.net.Crossed()
+	for i := range 500 {
+		w.want(t, 0, fmt.Sprint("nobody made this ", i))
+	}
+	if n := w.net.Crossed() - before; n != 0 {
+		t.Errorf("500 misses sent %d messages to the other site", n)
+	}
+	if s := w.nodes[0].lookup.Stat(); s.Silent != 500 {
+		t.Errorf("%d of 500 misses were silent", s.Silent)
+	}
+
+	began := time.Now()
+	w.want(t, 0, "far", maker)
+	if took := time.Since(began); took < 4*delay {
+		t.Errorf("a hit on the other side took %v, less than asking a bridge and a member there", took)
+	}
+
+	key := keyer.Result(actionOf("far"), root)
+	here, _ := w.bridges("a")
+	there, _ := w.bridges("b")
+	w.told(t, key, []int{1, 2}, append([]int{0}, there...))
+	w.told(t, key, []int{maker}, here)
+	for _, n := range w.nodes[3:] {
+		n.Freeze()
+	}
+	before, began = w.net.Crossed(), time.Now()
+	w.want(t, 1, "far", maker)
+	if n := w.net.Crossed() - before; n != 0 && time.Since(began) < lookup.HedgeAfter {
+		t.Errorf("a hit on this side sent %d messages to the other one", n)
+	}
+	for _, n := range w.nodes[3:] {
+		n.Thaw()
+	}
+}
+
+// When the bridges of a site are gone others there speak for it, also of what was made before.
+func TestBridgesAreReplaced(t *testing.T) {
+	w := newSites(t, []string{"a", "b", "b", "b", "b", "b"}, receipt.Policy{Agree: 1}, nil)
+	w.connected(t)
+	bridges, others := w.bridges("b")
+	maker := others[0]
+	w.nodes[maker].build(t, "early", "early")
+	w.spread(t, "early", maker)
+	for _, i := range bridges {
+		w.nodes[i].Cut()
+	}
+	next, _ := w.bridges("b")
+	if len(next) != locate.BridgesPerSite || slices.Contains(next, bridges[0]) || slices.Contains(next, bridges[1]) {
+		t.Fatalf("bridges %v, after %v are gone", next, bridges)
+	}
+	w.nodes[maker].build(t, "late", "late")
+	for _, name := range []string{"early", "late"} {
+		w.told(t, keyer.Result(actionOf(name), root), []int{0}, next)
+		w.want(t, 0, name, maker)
+	}
+}
+
+// A site whose summary claims what nobody there has is not asked for long.
+func TestEmptyClaimsOfASite(t *testing.T) {
+	w := newSites(t, []string{"a", "b", "b", "b"}, receipt.Policy{Agree: 1}, nil)
+	w.connected(t)
+	const claims = 400
+	var keys []cid.Key
+	name := func(i int) string { return fmt.Sprint("claimed ", i) }
+	for i := range claims {
+		keys = append(keys, keyer.Result(actionOf(name(i)), root))
+	}
+	_, others := w.bridges("b")
+	if err := w.nodes[others[0]].summary.Announce(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	w.spread(t, name(claims-1), others[0])
+	for i := range claims {
+		w.want(t, 0, name(i))
+	}
+	var found []peer.ID
+	for _, ids := range w.nodes[0].summary.Peers.Find(keys) {
+		found = append(found, ids...)
+	}
+	if s := w.nodes[0].lookup.Stat(); len(found) > 0 || s.Asked == 0 || s.Silent == 0 {
+		t.Errorf("%d claims are still believed after %+v", len(found), s)
+	}
+}

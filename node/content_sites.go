@@ -1,0 +1,48 @@
+package node
+
+import (
+	"time"
+
+	"github.com/buildmesh/buildmesh/dht/locate"
+	"github.com/buildmesh/buildmesh/mesh/roster"
+)
+
+// meshMembers is the roster as content asks for it.
+type meshMembers struct{ m *meshed }
+
+// Members implements locate.Members.
+func (m meshMembers) Members() []locate.Member {
+	now := time.Now()
+	var out []locate.Member
+	for _, one := range m.m.presence.Roster.Now().In(roster.Alive) {
+		heard, _ := m.m.presence.Book.Get(one.ID)
+		out = append(out, locate.Member{ID: one.ID, Alive: now.Sub(one.Since), Site: one.Site, Battery: heard.Battery})
+	}
+	return out
+}
+
+// sites is the mesh as seen from where this node stands, which is what its certificate says: the others go by that too.
+func (n *Node) sites() locate.Sites {
+	self := func() locate.Member {
+		power, _ := n.lending.governor.Facts()
+		return locate.Member{ID: n.identity.ID(), Site: n.mesh.seat.Certificate().Site, Battery: power.OnBattery}
+	}
+	return locate.Sites{Self: self, All: meshMembers{n.mesh}}
+}
+
+// indexed is over whom the one-hop index is spread: a site, or the whole mesh if results are found by it alone.
+func indexed(wish string, sites locate.Sites) locate.Members {
+	if wish == "onehop" {
+		return sites.All
+	}
+	return locate.Only(sites.Near)
+}
+
+// tooMany reports whether there are more members than can have each other's summaries.
+func tooMany(sites locate.Sites) bool {
+	near, all := len(sites.Near()), len(sites.All.Members())
+	if near == all {
+		return all > summariesUpTo
+	}
+	return near > siteUpTo
+}
