@@ -25,6 +25,7 @@ import (
 func Doctor(ctx context.Context, c *config.Config) []*controlv1.Check {
 	host := doctor.Host{Config: c,
 		Address: func() netip.Addr { return discover.Address(nil, c.Mesh.Networks) },
+		Echo:    func(ctx context.Context) error { return discover.Echo(ctx, netip.AddrPort{}, c.Mesh.Networks) },
 		Sandbox: func(ctx context.Context) []doctor.Finding { return probe(ctx, c.Dir.Cache) },
 		Fingerprint: func(ctx context.Context) []doctor.Finding {
 			f, err := fingerprint.Compute(ctx, fingerprint.Options{ISA: platform.Machine().ISA})

@@ -108,19 +108,25 @@ func (c *Company) address() Finding {
 	return ok("gossip at %v, members connect to port %d", c.Address, c.Members.Port())
 }
 
+// What is said of multicast with a node and without one.
+const (
+	fixMulticast = "sudo ufw allow 8984/udp, or name a member with --set mesh.peers=IP:PORT; a mesh joined by code works without"
+	deaf         = "beacons cannot be sent or heard: %v"
+	discoverOff  = "off; members are found by the join code and the roster"
+)
+
 // multicast judges by this node's own beacon, which its system gives back to it.
 func (c *Company) multicast(now time.Time) Finding {
-	const fix = "sudo ufw allow 8984/udp, or name a member with --set mesh.peers=IP:PORT; a mesh joined by code works without"
 	b := c.Beacons
 	switch {
 	case !b.On:
-		return ok("off; members are found by the join code and the roster")
+		return ok(discoverOff)
 	case b.Fault != nil:
-		return warning(fix, "beacons cannot be sent or heard: %v", b.Fault)
+		return warning(fixMulticast, deaf, b.Fault)
 	case b.Echo.IsZero() && now.Sub(b.Since) < 5*time.Second:
 		return ok("just begun")
 	case now.Sub(b.Echo) > echoFor:
-		return warning(fix, "this node does not hear its own beacon: others cannot find it by themselves")
+		return warning(fixMulticast, "this node does not hear its own beacon: others cannot find it by themselves")
 	case b.Others.IsZero():
 		return ok("own beacon heard, and nobody else's")
 	}

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -202,6 +203,33 @@ func TestStart(t *testing.T) {
 		}
 		if len(found) != 1 || found[0] != want {
 			t.Errorf("at %q: %q, want %q", address, found, want)
+		}
+	}
+}
+
+// TestEcho judges multicast on a machine on which no node runs.
+func TestEcho(t *testing.T) {
+	for name, test := range map[string]struct {
+		address, discover string
+		err               error
+		want              Finding
+	}{
+		"heard":      {"10.0.0.2", "on", nil, ok("this machine hears what it sends to others nearby")},
+		"unheard":    {"10.0.0.2", "on", errors.New("unheard"), warning(fixMulticast, "beacons cannot be sent or heard: unheard")},
+		"off":        {"10.0.0.2", "", errors.New("asked"), ok(discoverOff)},
+		"no address": {"", "on", errors.New("asked"), ok("not tried without a mesh address")},
+	} {
+		h := Host{Config: &config.Config{}, Address: func() netip.Addr { a, _ := netip.ParseAddr(test.address); return a },
+			Echo: func(context.Context) error { return test.err }}
+		h.Config.Mesh.Enabled, h.Config.Mesh.Discover = true, test.discover != ""
+		var found []Finding
+		for _, c := range h.Checks() {
+			if c.Name == "multicast" {
+				found = append(found, c.Run(t.Context())...)
+			}
+		}
+		if len(found) != 1 || found[0] != test.want {
+			t.Errorf("%s: %+v", name, found)
 		}
 	}
 }

@@ -26,6 +26,8 @@ type Host struct {
 	Company *Company
 	// Address is where others would reach a node that were started now; it is not asked beside a Company. Nil: not checked.
 	Address func() netip.Addr
+	// Echo sends to the group of the beacons and waits to hear itself. It is asked where Address is. Nil: not checked.
+	Echo func(ctx context.Context) error
 }
 
 // Checks lists the checks of h, roots first.
@@ -46,6 +48,9 @@ func (h Host) Checks() []Check {
 		checks = append(checks, h.Company.checks()...)
 	} else if h.Address != nil && h.Config.Mesh.Enabled {
 		checks = append(checks, one("mesh address", nil, h.start))
+		if h.Echo != nil {
+			checks = append(checks, Check{"multicast", []string{"mesh address"}, h.multicast})
+		}
 	}
 	if !h.Config.Exec.Enabled {
 		return checks
@@ -160,6 +165,20 @@ func (h Host) start() Finding {
 		return f
 	}
 	return ok("others would reach this machine at %v", a)
+}
+
+// multicast judges whether a node that were started now could be found, and find others.
+func (h Host) multicast(ctx context.Context) []Finding {
+	switch {
+	case !h.Config.Mesh.Discover:
+		return []Finding{ok(discoverOff)}
+	case !h.Address().IsValid():
+		return []Finding{ok("not tried without a mesh address")}
+	}
+	if err := h.Echo(ctx); err != nil {
+		return []Finding{warning(fixMulticast, deaf, err)}
+	}
+	return []Finding{ok("this machine hears what it sends to others nearby")}
 }
 
 // meshPorts judges whether members can be listened for. A port of the defaults that is taken is replaced by any other.

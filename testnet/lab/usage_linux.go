@@ -24,21 +24,25 @@ const clockTick = 10 * time.Millisecond
 
 // Usage reads the node's counters. The node has to run.
 func (n *Node) Usage() (Usage, error) {
-	var u Usage
 	pid := n.PID()
 	if pid == 0 {
-		return u, fmt.Errorf("usage of %s: it does not run", n.Name)
+		return Usage{}, fmt.Errorf("usage of %s: it does not run", n.Name)
 	}
+	return UsageOf(pid, "eth0")
+}
+
+// UsageOf reads the counters of a process that runs, and of a device of its network namespace.
+func UsageOf(pid int, device string) (Usage, error) {
+	var u Usage
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return u, err
 	}
-	var counters []byte
-	err = n.Do(func() error { counters, err = os.ReadFile("/proc/thread-self/net/dev"); return err })
+	counters, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid))
 	if err != nil {
 		return u, err
 	}
-	return u, errors.Join(u.parseStat(string(stat)), u.parseNet(string(counters)))
+	return u, errors.Join(u.parseStat(string(stat)), u.parseNet(string(counters), device))
 }
 
 // parseStat reads proc(5)'s stat: fields 14 and 15 are ticks in user and system mode, 24 the resident pages.
@@ -55,12 +59,12 @@ func (u *Usage) parseStat(text string) error {
 	return errors.Join(err1, err2, err3)
 }
 
-// parseNet reads the line of eth0 in proc(5)'s net/dev: bytes received come first, bytes sent ninth.
-func (u *Usage) parseNet(text string) error {
+// parseNet reads the line of a device in proc(5)'s net/dev: bytes received come first, bytes sent ninth.
+func (u *Usage) parseNet(text, device string) error {
 	for line := range strings.Lines(text) {
-		device, rest, found := strings.Cut(strings.TrimSpace(line), ":")
+		name, rest, found := strings.Cut(strings.TrimSpace(line), ":")
 		fields := strings.Fields(rest)
-		if !found || device != "eth0" || len(fields) < 9 {
+		if !found || name != device || len(fields) < 9 {
 			continue
 		}
 		var err1, err2 error
@@ -68,7 +72,7 @@ func (u *Usage) parseNet(text string) error {
 		u.Sent, err2 = strconv.ParseInt(fields[8], 10, 64)
 		return errors.Join(err1, err2)
 	}
-	return errors.New("/proc net/dev has no eth0")
+	return fmt.Errorf("/proc net/dev has no %s", device)
 }
 
 // Metrics are the samples of the node's /metrics whose name and labels begin with prefix, summed.

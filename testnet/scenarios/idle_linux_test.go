@@ -21,9 +21,10 @@ const calm = 30 * time.Second
 // sends and receives, and its memory, at the median and of the one that costs most. It also tells how long a mesh of
 // that size takes to know itself after the last node has joined. Run it once:
 //
-// More than 31 nodes of a lab cannot all know each other: Linux keeps 1,024 neighbours for all namespaces together.
-//
 //	go test ./testnet/scenarios -run '^$' -bench IdleMesh -benchtime 1x -nodes 30
+//
+// More than 31 nodes of a lab cannot all know each other: Linux keeps 1,024 neighbours for all namespaces together. See
+// BenchmarkIdleOffice for more.
 func BenchmarkIdleMesh(b *testing.B) {
 	if err := lab.Lacking(); err != nil {
 		b.Skip(err)
@@ -51,15 +52,21 @@ func measureIdle(b *testing.B, binary string) {
 	if err := Mesh(b.Context(), l, *nodes, lab.Machine{}, b.Logf); err != nil {
 		b.Fatal(err)
 	}
+	measureUsage(b, func() []lab.Usage { return usages(b, l) })
+}
+
+// measureUsage lets a mesh come to rest and measures its nodes for a while.
+func measureUsage(b *testing.B, usages func() []lab.Usage) {
+	b.Helper()
 	if err := pass(b.Context(), calm); err != nil {
 		b.Fatal(err)
 	}
-	before := usages(b, l)
+	before := usages()
 	begun := time.Now()
 	if err := pass(b.Context(), *idle); err != nil {
 		b.Fatal(err)
 	}
-	after, seconds := usages(b, l), time.Since(begun).Seconds()
+	after, seconds := usages(), time.Since(begun).Seconds()
 	var core, sent, received, memory []float64
 	for i, u := range after {
 		core = append(core, 100*(u.CPU-before[i].CPU).Seconds()/seconds)
