@@ -2,6 +2,7 @@ package transport
 
 import (
 	"net"
+	"runtime"
 	"sync"
 
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -28,6 +29,30 @@ func (t *tracked) Close() error {
 		t.onEnd()
 	})
 	return t.Conn.Close()
+}
+
+// burst is how much of a transfer is written before others may run.
+const burst = 64 << 10
+
+// Write implements net.Conn. On a machine whose processors are all taken by transfers, whoever makes or answers a small
+// call would wait for the whole of what gRPC has to send, some milliseconds for each of the goroutines a call passes.
+func (t *tracked) Write(p []byte) (int, error) {
+	done := 0
+	for {
+		n, err := t.Conn.Write(p[done:min(len(p), done+burst)])
+		done += n
+		runtime.Gosched()
+		if err != nil || done == len(p) {
+			return done, err
+		}
+	}
+}
+
+// Read implements net.Conn, and lets others run as Write does.
+func (t *tracked) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	runtime.Gosched()
+	return n, err
 }
 
 // track adds a connection until it is closed.
