@@ -12,10 +12,8 @@ import (
 var (
 	nodes = flag.Int("nodes", 30, "of the mesh that BenchmarkIdleMesh measures")
 	idle  = flag.Duration("idle", 30*time.Second, "for how long")
+	calm  = flag.Duration("calm", 30*time.Second, "how long a mesh that has just been made comes to rest before it is measured")
 )
-
-// calm is how long a mesh that has just been made comes to rest before it is measured.
-const calm = 30 * time.Second
 
 // BenchmarkIdleMesh measures what a node costs that has nothing to do: the share of a core and the bytes a second it
 // sends and receives, and its memory, at the median and of the one that costs most. It also tells how long a mesh of
@@ -58,7 +56,7 @@ func measureIdle(b *testing.B, binary string) {
 // measureUsage lets a mesh come to rest and measures its nodes for a while.
 func measureUsage(b *testing.B, usages func() []lab.Usage) {
 	b.Helper()
-	if err := pass(b.Context(), calm); err != nil {
+	if err := pass(b.Context(), *calm); err != nil {
 		b.Fatal(err)
 	}
 	before := usages()

@@ -27,9 +27,9 @@ const officeBegins = 4 * time.Minute
 // but with the nodes of `buildmesh testnet up` on the loopback of one network namespace, where there is no limit of
 // neighbours. There nothing but the nodes speaks, so that its counter, shared by their number, is what a node sends and
 // what it receives, all headers included. Beacons are not among it: loopback does not multicast, and without them a node
-// spends a packet every 30 s and member less. Run it once:
+// spends a packet every 30 s and member less. A mesh that has just begun costs more for a minute. Run it once:
 //
-//	go test ./testnet/scenarios -run '^$' -bench IdleOffice -benchtime 1x -office 50
+//	go test ./testnet/scenarios -run '^$' -bench IdleOffice -benchtime 1x -office 50 -calm 90s
 func BenchmarkIdleOffice(b *testing.B) {
 	if err := lab.Lacking(); err != nil {
 		b.Skip(err)
