@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func TestAudit(t *testing.T) {
 		return again.CachedResult && again.Result.OutputFiles[0].Digest.Hash != of.Result.OutputFiles[0].Digest.Hash
 	})
 	eventually(t, "her own word is kept beside ben's", func() bool { return len(p.disputes(t)) > 0 })
-	if all := p.disputes(t); len(all) != 1 || len(all[0].Claims) != 2 || !strings.HasPrefix(all[0].Action, odd.Hex()) {
+	if all := p.disputes(t); len(all) != 1 || len(all[0].Claims) != 2 || !slices.Equal(all[0].Outputs, []string{"out"}) || !strings.HasPrefix(all[0].Action, odd.Hex()) {
 		t.Errorf("disputes: %v", all)
 	}
 	s := p.ana.Snapshot().Mesh

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -94,6 +95,7 @@ func (c *content) signed(ctx context.Context, k cid.Key, s receipt.Statement) (*
 	for _, id := range c.company.Load().holders([]cid.Key{k})[0] {
 		one.Providers = append(one.Providers, c.nameOf(id))
 	}
+	slices.Sort(one.Providers)
 	return one, nil
 }
 
@@ -134,6 +136,7 @@ func (a contentAnswers) Disputes(context.Context, *controlv1.DisputesRequest) (*
 			d.Action = r.Action.String()
 			d.Claims = append(d.Claims, c.claim(r.Statement))
 		}
+		d.Outputs = disputed(e.Receipts)
 		answer.Disputes = append(answer.Disputes, d)
 	}
 	return answer, nil
@@ -164,14 +167,20 @@ func (a contentAnswers) Absolve(_ context.Context, q *controlv1.AbsolveRequest) 
 	return answer, nil
 }
 
-// Pin implements controlv1.ContentServer.
-func (a contentAnswers) Pin(ctx context.Context, q *controlv1.PinRequest) (*controlv1.PinResponse, error) {
-	root, err := a.node.bridge.Find(ctx, q.Name)
-	if err == nil {
-		err = a.node.bridge.Adopt(ctx, "", root)
+// disputed are the outputs that are not the same in all receipts.
+func disputed(receipts []*receipt.Receipt) []string {
+	var paths []string
+	for _, r := range receipts[min(1, len(receipts)):] {
+		for _, d := range receipt.Compare(receipts[0].Result, r.Result) {
+			path := d.Path
+			if path == "" {
+				path = "exit code"
+			}
+			if !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+		}
 	}
-	if err != nil {
-		return nil, archiveError(err)
-	}
-	return &controlv1.PinResponse{Root: root.String()}, nil
+	slices.Sort(paths)
+	return paths
 }

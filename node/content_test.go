@@ -3,12 +3,14 @@ package node
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -109,6 +111,12 @@ func TestSecondNodeHits(t *testing.T) {
 		!slices.Equal(listed.Results[0].Providers, []string{"ana"}) {
 		t.Errorf("listed: %v, %v", listed, err)
 	}
+	shared, err := contentAnswers{node: ben.Node}.Sharing(t.Context(), &controlv1.SharingRequest{})
+	if err != nil || shared.Results != 2 || shared.Alone != 0 || len(shared.Members) != 1 || shared.Members[0].Name != "ana" ||
+		shared.Members[0].Signed != 2 || shared.Members[0].Provided != 2 {
+		t.Errorf("shared: %v, %v", shared, err)
+	}
+	ben.pins(t)
 	ana.stop()
 	if r, err := ben.result(t, action); err != nil || ben.missing(t, digest.SHA256.Of([]byte("input"))) {
 		t.Errorf("after the first node is gone: %v, %v", r, err)
@@ -142,6 +150,34 @@ func TestOtherSiteHits(t *testing.T) {
 	}
 	if d := digest.SHA256.Of([]byte("input")); ben.missing(t, d) {
 		t.Errorf("the output %s did not come", d.Short())
+	}
+}
+
+// pins keeps a tree with a file that results have which ana made, one that nobody made, and something that is no tree.
+func (s *started) pins(t *testing.T) {
+	t.Helper()
+	pin := func(data []byte) (*controlv1.PinResponse, error) {
+		d := digest.SHA256.Of(data)
+		if err := s.Node.store.Put(t.Context(), d, data); err != nil {
+			t.Fatal(err)
+		}
+		return contentAnswers{node: s.Node}.Pin(t.Context(), &controlv1.PinRequest{Name: d.String()})
+	}
+	for name, ana := range map[string][]string{"input": {"ana"}, "what nobody made": nil} {
+		of := digest.SHA256.Of([]byte(name))
+		if err := s.Node.store.Put(t.Context(), of, []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+		data, err := proto.Marshal(&repb.Directory{Files: []*repb.FileNode{{Name: "x", Digest: of.Proto()}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := pin(data); err != nil || !slices.Equal(r.Signers, ana) || !slices.Equal(r.Providers, ana) {
+			t.Errorf("pinned a tree with %s: %v, %v", name, r, err)
+		}
+	}
+	if _, err := pin([]byte("no tree")); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "not the root of a tree") {
+		t.Errorf("pinned no tree: %v", err)
 	}
 }
 

@@ -69,7 +69,7 @@ func (n *Node) peers(now time.Time) *controlv1.PeersResponse {
 	evidence, err := n.content.receipts.Evidence()
 	if err == nil && len(evidence) > 0 {
 		answer.Problems = append(answer.Problems, &controlv1.Problem{Fix: "buildmesh cache disputes", Text: fmt.Sprintf(
-			"members disagree about the results of %d actions, which are not taken from the mesh any more", len(evidence))})
+			"members disagree about results, which are not taken from the mesh any more; actions concerned: %d", len(evidence))})
 	}
 	return answer
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/buildmesh/buildmesh/node/config"
 	"github.com/buildmesh/buildmesh/node/human"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
@@ -34,7 +37,12 @@ func (cacheStatVerb) Run(v *verbContext) error {
 	if err != nil {
 		return plain(err)
 	}
+	shared, err := client.Content.Sharing(v.ctx, &controlv1.SharingRequest{})
+	if err != nil && status.Code(err) != codes.FailedPrecondition { // a node without a mesh shares nothing
+		return plain(err)
+	}
 	rows := append([]string{"directory\t" + s.Dir}, storeRows(s.Store, s.Results)...)
+	rows = append(rows, sharingRows(shared)...)
 	return v.table(append(rows,
 		fmt.Sprintf("removed\t%s waiting to be given back (buildmesh cache gc)", human.Bytes(s.Store.GetDeadBytes())),
 		fmt.Sprintf("held\t%s blobs that may not be evicted now", human.Count(s.Store.GetPinned())),

@@ -62,7 +62,10 @@ func (c *cacheDisputesVerb) Run(v *verbContext) error {
 		if err != nil {
 			return plain(err)
 		}
-		_, err = fmt.Fprintf(v.out, "%d disputes ended\n", answer.Absolved)
+		if answer.Absolved == 0 {
+			return fmt.Errorf("no dispute is about an action whose hash begins with %s; see: buildmesh cache disputes", c.Absolve)
+		}
+		_, err = fmt.Fprintf(v.out, "disputes ended: %d\n", answer.Absolved)
 		return err
 	}
 	answer, err := client.Content.Disputes(v.ctx, &controlv1.DisputesRequest{})
@@ -73,10 +76,10 @@ func (c *cacheDisputesVerb) Run(v *verbContext) error {
 		_, err := fmt.Fprintln(v.out, "no two members disagree about a result")
 		return err
 	}
-	rows := []string{"ACTION\tRAN BY\tOUTPUTS\tAGE"}
+	rows := []string{"ACTION\tRAN BY\tAGE\tNOT THE SAME"}
 	for _, d := range answer.Disputes {
 		for _, one := range d.Claims {
-			rows = append(rows, fmt.Sprintf("%.16s\t%s\t%d\t%s", d.Action, one.Signer, one.Outputs, human.Age(time.Since(one.Completed.AsTime()))))
+			rows = append(rows, fmt.Sprintf("%.16s\t%s\t%s\t%s", d.Action, one.Signer, human.Age(time.Since(one.Completed.AsTime())), listed(d.Outputs, 3)))
 		}
 	}
 	if err := v.table(rows); err != nil {
@@ -102,6 +105,42 @@ func (c *cachePinVerb) Run(v *verbContext) error {
 	if err != nil {
 		return plain(err)
 	}
-	_, err = fmt.Fprintf(v.out, "%s is kept\n", answer.Root)
+	text := answer.Root + " is kept"
+	if len(answer.Signers) > 0 {
+		text += "; made by " + strings.Join(answer.Signers, ", ")
+	}
+	if len(answer.Providers) > 0 {
+		text += "; also at " + strings.Join(answer.Providers, ", ")
+	}
+	_, err = fmt.Fprintln(v.out, text)
 	return err
+}
+
+// listed names at most so many of several.
+func listed(all []string, most int) string {
+	if len(all) <= most {
+		return dash(strings.Join(all, ", "))
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
+}
+
+// sharingRows tell who signed the results known here and who else has them; none where nothing is shared.
+func sharingRows(s *controlv1.SharingResponse) []string {
+	if s.GetResults() == 0 {
+		return nil
+	}
+	var signers, providers []string
+	for _, m := range s.Members {
+		if m.Signed > 0 {
+			signers = append(signers, m.Name+" "+human.Count(m.Signed))
+		}
+		if m.Provided > 0 {
+			providers = append(providers, m.Name+" "+human.Count(m.Provided))
+		}
+	}
+	return []string{
+		fmt.Sprintf("shared\t%s signed results, %s of them only here (buildmesh cache ls)", human.Count(s.Results), human.Count(s.Alone)),
+		"signed by\t" + listed(signers, 8),
+		"also at\t" + listed(providers, 8),
+	}
 }

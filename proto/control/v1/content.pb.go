@@ -222,6 +222,163 @@ func (x *SignedResult) GetProviders() []string {
 	return nil
 }
 
+type SharingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharingRequest) Reset() {
+	*x = SharingRequest{}
+	mi := &file_proto_control_v1_content_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharingRequest) ProtoMessage() {}
+
+func (x *SharingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_content_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharingRequest.ProtoReflect.Descriptor instead.
+func (*SharingRequest) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{3}
+}
+
+type SharingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       int64                  `protobuf:"varint,1,opt,name=results,proto3" json:"results,omitempty"` // known here, each once whoever signed it
+	Alone         int64                  `protobuf:"varint,2,opt,name=alone,proto3" json:"alone,omitempty"`     // of them, those nobody else is said to have
+	Members       []*MemberShare         `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharingResponse) Reset() {
+	*x = SharingResponse{}
+	mi := &file_proto_control_v1_content_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharingResponse) ProtoMessage() {}
+
+func (x *SharingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_content_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharingResponse.ProtoReflect.Descriptor instead.
+func (*SharingResponse) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SharingResponse) GetResults() int64 {
+	if x != nil {
+		return x.Results
+	}
+	return 0
+}
+
+func (x *SharingResponse) GetAlone() int64 {
+	if x != nil {
+		return x.Alone
+	}
+	return 0
+}
+
+func (x *SharingResponse) GetMembers() []*MemberShare {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// MemberShare is what one member, this one too, has to do with the results known here.
+type MemberShare struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Signed        int64                  `protobuf:"varint,2,opt,name=signed,proto3" json:"signed,omitempty"`
+	Provided      int64                  `protobuf:"varint,3,opt,name=provided,proto3" json:"provided,omitempty"` // results it is said to have; 0 for this one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberShare) Reset() {
+	*x = MemberShare{}
+	mi := &file_proto_control_v1_content_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberShare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberShare) ProtoMessage() {}
+
+func (x *MemberShare) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_control_v1_content_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberShare.ProtoReflect.Descriptor instead.
+func (*MemberShare) Descriptor() ([]byte, []int) {
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *MemberShare) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MemberShare) GetSigned() int64 {
+	if x != nil {
+		return x.Signed
+	}
+	return 0
+}
+
+func (x *MemberShare) GetProvided() int64 {
+	if x != nil {
+		return x.Provided
+	}
+	return 0
+}
+
 type DisputesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -230,7 +387,7 @@ type DisputesRequest struct {
 
 func (x *DisputesRequest) Reset() {
 	*x = DisputesRequest{}
-	mi := &file_proto_control_v1_content_proto_msgTypes[3]
+	mi := &file_proto_control_v1_content_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +399,7 @@ func (x *DisputesRequest) String() string {
 func (*DisputesRequest) ProtoMessage() {}
 
 func (x *DisputesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_content_proto_msgTypes[3]
+	mi := &file_proto_control_v1_content_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +412,7 @@ func (x *DisputesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisputesRequest.ProtoReflect.Descriptor instead.
 func (*DisputesRequest) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{3}
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{6}
 }
 
 type DisputesResponse struct {
@@ -267,7 +424,7 @@ type DisputesResponse struct {
 
 func (x *DisputesResponse) Reset() {
 	*x = DisputesResponse{}
-	mi := &file_proto_control_v1_content_proto_msgTypes[4]
+	mi := &file_proto_control_v1_content_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +436,7 @@ func (x *DisputesResponse) String() string {
 func (*DisputesResponse) ProtoMessage() {}
 
 func (x *DisputesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_content_proto_msgTypes[4]
+	mi := &file_proto_control_v1_content_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +449,7 @@ func (x *DisputesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisputesResponse.ProtoReflect.Descriptor instead.
 func (*DisputesResponse) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{4}
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DisputesResponse) GetDisputes() []*Dispute {
@@ -306,13 +463,14 @@ type Dispute struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
 	Claims        []*SignedResult        `protobuf:"bytes,2,rep,name=claims,proto3" json:"claims,omitempty"`
+	Outputs       []string               `protobuf:"bytes,3,rep,name=outputs,proto3" json:"outputs,omitempty"` // paths that are not the same in all claims; the exit code is "exit code"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Dispute) Reset() {
 	*x = Dispute{}
-	mi := &file_proto_control_v1_content_proto_msgTypes[5]
+	mi := &file_proto_control_v1_content_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +482,7 @@ func (x *Dispute) String() string {
 func (*Dispute) ProtoMessage() {}
 
 func (x *Dispute) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_content_proto_msgTypes[5]
+	mi := &file_proto_control_v1_content_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +495,7 @@ func (x *Dispute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispute.ProtoReflect.Descriptor instead.
 func (*Dispute) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{5}
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Dispute) GetAction() string {
@@ -354,6 +512,13 @@ func (x *Dispute) GetClaims() []*SignedResult {
 	return nil
 }
 
+func (x *Dispute) GetOutputs() []string {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
 type AbsolveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"` // beginning of its hash
@@ -363,7 +528,7 @@ type AbsolveRequest struct {
 
 func (x *AbsolveRequest) Reset() {
 	*x = AbsolveRequest{}
-	mi := &file_proto_control_v1_content_proto_msgTypes[6]
+	mi := &file_proto_control_v1_content_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +540,7 @@ func (x *AbsolveRequest) String() string {
 func (*AbsolveRequest) ProtoMessage() {}
 
 func (x *AbsolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_content_proto_msgTypes[6]
+	mi := &file_proto_control_v1_content_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +553,7 @@ func (x *AbsolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbsolveRequest.ProtoReflect.Descriptor instead.
 func (*AbsolveRequest) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{6}
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AbsolveRequest) GetAction() string {
@@ -407,7 +572,7 @@ type AbsolveResponse struct {
 
 func (x *AbsolveResponse) Reset() {
 	*x = AbsolveResponse{}
-	mi := &file_proto_control_v1_content_proto_msgTypes[7]
+	mi := &file_proto_control_v1_content_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +584,7 @@ func (x *AbsolveResponse) String() string {
 func (*AbsolveResponse) ProtoMessage() {}
 
 func (x *AbsolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_content_proto_msgTypes[7]
+	mi := &file_proto_control_v1_content_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +597,7 @@ func (x *AbsolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbsolveResponse.ProtoReflect.Descriptor instead.
 func (*AbsolveResponse) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{7}
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AbsolveResponse) GetAbsolved() int64 {
@@ -451,7 +616,7 @@ type PinRequest struct {
 
 func (x *PinRequest) Reset() {
 	*x = PinRequest{}
-	mi := &file_proto_control_v1_content_proto_msgTypes[8]
+	mi := &file_proto_control_v1_content_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +628,7 @@ func (x *PinRequest) String() string {
 func (*PinRequest) ProtoMessage() {}
 
 func (x *PinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_content_proto_msgTypes[8]
+	mi := &file_proto_control_v1_content_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +641,7 @@ func (x *PinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
 func (*PinRequest) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{8}
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PinRequest) GetName() string {
@@ -489,13 +654,15 @@ func (x *PinRequest) GetName() string {
 type PinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Root          string                 `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`
+	Signers       []string               `protobuf:"bytes,2,rep,name=signers,proto3" json:"signers,omitempty"`     // members that signed results it consists of
+	Providers     []string               `protobuf:"bytes,3,rep,name=providers,proto3" json:"providers,omitempty"` // other members said to have such results
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PinResponse) Reset() {
 	*x = PinResponse{}
-	mi := &file_proto_control_v1_content_proto_msgTypes[9]
+	mi := &file_proto_control_v1_content_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +674,7 @@ func (x *PinResponse) String() string {
 func (*PinResponse) ProtoMessage() {}
 
 func (x *PinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_control_v1_content_proto_msgTypes[9]
+	mi := &file_proto_control_v1_content_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +687,7 @@ func (x *PinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinResponse.ProtoReflect.Descriptor instead.
 func (*PinResponse) Descriptor() ([]byte, []int) {
-	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{9}
+	return file_proto_control_v1_content_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PinResponse) GetRoot() string {
@@ -528,6 +695,20 @@ func (x *PinResponse) GetRoot() string {
 		return x.Root
 	}
 	return ""
+}
+
+func (x *PinResponse) GetSigners() []string {
+	if x != nil {
+		return x.Signers
+	}
+	return nil
+}
+
+func (x *PinResponse) GetProviders() []string {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
 }
 
 var File_proto_control_v1_content_proto protoreflect.FileDescriptor
@@ -548,24 +729,37 @@ const file_proto_control_v1_content_proto_rawDesc = "" +
 	"\x04tier\x18\x04 \x01(\tR\x04tier\x12\x18\n" +
 	"\aoutputs\x18\x05 \x01(\x03R\aoutputs\x12\x1a\n" +
 	"\bcomplete\x18\x06 \x01(\bR\bcomplete\x12\x1c\n" +
-	"\tproviders\x18\a \x03(\tR\tproviders\"\x11\n" +
+	"\tproviders\x18\a \x03(\tR\tproviders\"\x10\n" +
+	"\x0eSharingRequest\"~\n" +
+	"\x0fSharingResponse\x12\x18\n" +
+	"\aresults\x18\x01 \x01(\x03R\aresults\x12\x14\n" +
+	"\x05alone\x18\x02 \x01(\x03R\x05alone\x12;\n" +
+	"\amembers\x18\x03 \x03(\v2!.buildmesh.control.v1.MemberShareR\amembers\"U\n" +
+	"\vMemberShare\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06signed\x18\x02 \x01(\x03R\x06signed\x12\x1a\n" +
+	"\bprovided\x18\x03 \x01(\x03R\bprovided\"\x11\n" +
 	"\x0fDisputesRequest\"M\n" +
 	"\x10DisputesResponse\x129\n" +
-	"\bdisputes\x18\x01 \x03(\v2\x1d.buildmesh.control.v1.DisputeR\bdisputes\"]\n" +
+	"\bdisputes\x18\x01 \x03(\v2\x1d.buildmesh.control.v1.DisputeR\bdisputes\"w\n" +
 	"\aDispute\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12:\n" +
-	"\x06claims\x18\x02 \x03(\v2\".buildmesh.control.v1.SignedResultR\x06claims\"(\n" +
+	"\x06claims\x18\x02 \x03(\v2\".buildmesh.control.v1.SignedResultR\x06claims\x12\x18\n" +
+	"\aoutputs\x18\x03 \x03(\tR\aoutputs\"(\n" +
 	"\x0eAbsolveRequest\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\"-\n" +
 	"\x0fAbsolveResponse\x12\x1a\n" +
 	"\babsolved\x18\x01 \x01(\x03R\babsolved\" \n" +
 	"\n" +
 	"PinRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"!\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"Y\n" +
 	"\vPinResponse\x12\x12\n" +
-	"\x04root\x18\x01 \x01(\tR\x04root2\xd7\x02\n" +
+	"\x04root\x18\x01 \x01(\tR\x04root\x12\x18\n" +
+	"\asigners\x18\x02 \x03(\tR\asigners\x12\x1c\n" +
+	"\tproviders\x18\x03 \x03(\tR\tproviders2\xaf\x03\n" +
 	"\aContent\x12M\n" +
-	"\x04List\x12!.buildmesh.control.v1.ListRequest\x1a\".buildmesh.control.v1.ListResponse\x12Y\n" +
+	"\x04List\x12!.buildmesh.control.v1.ListRequest\x1a\".buildmesh.control.v1.ListResponse\x12V\n" +
+	"\aSharing\x12$.buildmesh.control.v1.SharingRequest\x1a%.buildmesh.control.v1.SharingResponse\x12Y\n" +
 	"\bDisputes\x12%.buildmesh.control.v1.DisputesRequest\x1a&.buildmesh.control.v1.DisputesResponse\x12V\n" +
 	"\aAbsolve\x12$.buildmesh.control.v1.AbsolveRequest\x1a%.buildmesh.control.v1.AbsolveResponse\x12J\n" +
 	"\x03Pin\x12 .buildmesh.control.v1.PinRequest\x1a!.buildmesh.control.v1.PinResponseB;Z9github.com/buildmesh/buildmesh/proto/control/v1;controlv1b\x06proto3"
@@ -582,38 +776,44 @@ func file_proto_control_v1_content_proto_rawDescGZIP() []byte {
 	return file_proto_control_v1_content_proto_rawDescData
 }
 
-var file_proto_control_v1_content_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_proto_control_v1_content_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_proto_control_v1_content_proto_goTypes = []any{
 	(*ListRequest)(nil),           // 0: buildmesh.control.v1.ListRequest
 	(*ListResponse)(nil),          // 1: buildmesh.control.v1.ListResponse
 	(*SignedResult)(nil),          // 2: buildmesh.control.v1.SignedResult
-	(*DisputesRequest)(nil),       // 3: buildmesh.control.v1.DisputesRequest
-	(*DisputesResponse)(nil),      // 4: buildmesh.control.v1.DisputesResponse
-	(*Dispute)(nil),               // 5: buildmesh.control.v1.Dispute
-	(*AbsolveRequest)(nil),        // 6: buildmesh.control.v1.AbsolveRequest
-	(*AbsolveResponse)(nil),       // 7: buildmesh.control.v1.AbsolveResponse
-	(*PinRequest)(nil),            // 8: buildmesh.control.v1.PinRequest
-	(*PinResponse)(nil),           // 9: buildmesh.control.v1.PinResponse
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*SharingRequest)(nil),        // 3: buildmesh.control.v1.SharingRequest
+	(*SharingResponse)(nil),       // 4: buildmesh.control.v1.SharingResponse
+	(*MemberShare)(nil),           // 5: buildmesh.control.v1.MemberShare
+	(*DisputesRequest)(nil),       // 6: buildmesh.control.v1.DisputesRequest
+	(*DisputesResponse)(nil),      // 7: buildmesh.control.v1.DisputesResponse
+	(*Dispute)(nil),               // 8: buildmesh.control.v1.Dispute
+	(*AbsolveRequest)(nil),        // 9: buildmesh.control.v1.AbsolveRequest
+	(*AbsolveResponse)(nil),       // 10: buildmesh.control.v1.AbsolveResponse
+	(*PinRequest)(nil),            // 11: buildmesh.control.v1.PinRequest
+	(*PinResponse)(nil),           // 12: buildmesh.control.v1.PinResponse
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_proto_control_v1_content_proto_depIdxs = []int32{
 	2,  // 0: buildmesh.control.v1.ListResponse.results:type_name -> buildmesh.control.v1.SignedResult
-	10, // 1: buildmesh.control.v1.SignedResult.completed:type_name -> google.protobuf.Timestamp
-	5,  // 2: buildmesh.control.v1.DisputesResponse.disputes:type_name -> buildmesh.control.v1.Dispute
-	2,  // 3: buildmesh.control.v1.Dispute.claims:type_name -> buildmesh.control.v1.SignedResult
-	0,  // 4: buildmesh.control.v1.Content.List:input_type -> buildmesh.control.v1.ListRequest
-	3,  // 5: buildmesh.control.v1.Content.Disputes:input_type -> buildmesh.control.v1.DisputesRequest
-	6,  // 6: buildmesh.control.v1.Content.Absolve:input_type -> buildmesh.control.v1.AbsolveRequest
-	8,  // 7: buildmesh.control.v1.Content.Pin:input_type -> buildmesh.control.v1.PinRequest
-	1,  // 8: buildmesh.control.v1.Content.List:output_type -> buildmesh.control.v1.ListResponse
-	4,  // 9: buildmesh.control.v1.Content.Disputes:output_type -> buildmesh.control.v1.DisputesResponse
-	7,  // 10: buildmesh.control.v1.Content.Absolve:output_type -> buildmesh.control.v1.AbsolveResponse
-	9,  // 11: buildmesh.control.v1.Content.Pin:output_type -> buildmesh.control.v1.PinResponse
-	8,  // [8:12] is the sub-list for method output_type
-	4,  // [4:8] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	13, // 1: buildmesh.control.v1.SignedResult.completed:type_name -> google.protobuf.Timestamp
+	5,  // 2: buildmesh.control.v1.SharingResponse.members:type_name -> buildmesh.control.v1.MemberShare
+	8,  // 3: buildmesh.control.v1.DisputesResponse.disputes:type_name -> buildmesh.control.v1.Dispute
+	2,  // 4: buildmesh.control.v1.Dispute.claims:type_name -> buildmesh.control.v1.SignedResult
+	0,  // 5: buildmesh.control.v1.Content.List:input_type -> buildmesh.control.v1.ListRequest
+	3,  // 6: buildmesh.control.v1.Content.Sharing:input_type -> buildmesh.control.v1.SharingRequest
+	6,  // 7: buildmesh.control.v1.Content.Disputes:input_type -> buildmesh.control.v1.DisputesRequest
+	9,  // 8: buildmesh.control.v1.Content.Absolve:input_type -> buildmesh.control.v1.AbsolveRequest
+	11, // 9: buildmesh.control.v1.Content.Pin:input_type -> buildmesh.control.v1.PinRequest
+	1,  // 10: buildmesh.control.v1.Content.List:output_type -> buildmesh.control.v1.ListResponse
+	4,  // 11: buildmesh.control.v1.Content.Sharing:output_type -> buildmesh.control.v1.SharingResponse
+	7,  // 12: buildmesh.control.v1.Content.Disputes:output_type -> buildmesh.control.v1.DisputesResponse
+	10, // 13: buildmesh.control.v1.Content.Absolve:output_type -> buildmesh.control.v1.AbsolveResponse
+	12, // 14: buildmesh.control.v1.Content.Pin:output_type -> buildmesh.control.v1.PinResponse
+	10, // [10:15] is the sub-list for method output_type
+	5,  // [5:10] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_proto_control_v1_content_proto_init() }
@@ -627,7 +827,7 @@ func file_proto_control_v1_content_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_control_v1_content_proto_rawDesc), len(file_proto_control_v1_content_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Content_List_FullMethodName     = "/buildmesh.control.v1.Content/List"
+	Content_Sharing_FullMethodName  = "/buildmesh.control.v1.Content/Sharing"
 	Content_Disputes_FullMethodName = "/buildmesh.control.v1.Content/Disputes"
 	Content_Absolve_FullMethodName  = "/buildmesh.control.v1.Content/Absolve"
 	Content_Pin_FullMethodName      = "/buildmesh.control.v1.Content/Pin"
@@ -34,6 +35,8 @@ const (
 type ContentClient interface {
 	// List tells which signed results are known here.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
+	// Sharing tells in numbers who signed the results known here, and who else has them.
+	Sharing(ctx context.Context, in *SharingRequest, opts ...grpc.CallOption) (*SharingResponse, error)
 	// Disputes tells about which actions members disagree.
 	Disputes(ctx context.Context, in *DisputesRequest, opts ...grpc.CallOption) (*DisputesResponse, error)
 	// Absolve ends a dispute: what was signed about the action is forgotten, and it is run anew.
@@ -54,6 +57,16 @@ func (c *contentClient) List(ctx context.Context, in *ListRequest, opts ...grpc.
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListResponse)
 	err := c.cc.Invoke(ctx, Content_List_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *contentClient) Sharing(ctx context.Context, in *SharingRequest, opts ...grpc.CallOption) (*SharingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SharingResponse)
+	err := c.cc.Invoke(ctx, Content_Sharing_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +109,8 @@ func (c *contentClient) Pin(ctx context.Context, in *PinRequest, opts ...grpc.Ca
 type ContentServer interface {
 	// List tells which signed results are known here.
 	List(context.Context, *ListRequest) (*ListResponse, error)
+	// Sharing tells in numbers who signed the results known here, and who else has them.
+	Sharing(context.Context, *SharingRequest) (*SharingResponse, error)
 	// Disputes tells about which actions members disagree.
 	Disputes(context.Context, *DisputesRequest) (*DisputesResponse, error)
 	// Absolve ends a dispute: what was signed about the action is forgotten, and it is run anew.
@@ -114,6 +129,9 @@ type UnimplementedContentServer struct{}
 
 func (UnimplementedContentServer) List(context.Context, *ListRequest) (*ListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
+}
+func (UnimplementedContentServer) Sharing(context.Context, *SharingRequest) (*SharingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Sharing not implemented")
 }
 func (UnimplementedContentServer) Disputes(context.Context, *DisputesRequest) (*DisputesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Disputes not implemented")
@@ -159,6 +177,24 @@ func _Content_List_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ContentServer).List(ctx, req.(*ListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Content_Sharing_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SharingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContentServer).Sharing(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Content_Sharing_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContentServer).Sharing(ctx, req.(*SharingRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -227,6 +263,10 @@ var Content_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "List",
 			Handler:    _Content_List_Handler,
+		},
+		{
+			MethodName: "Sharing",
+			Handler:    _Content_Sharing_Handler,
 		},
 		{
 			MethodName: "Disputes",
