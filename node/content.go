@@ -162,7 +162,11 @@ func (x *company) choose(wish string, sites locate.Sites) func() locate.Locator 
 
 // holders says without asking anyone who else at this site has results.
 func (x *company) holders(keys []cid.Key) [][]peer.ID {
-	found := x.summary.Peers.Near(keys)
+	return x.noting(x.summary.Peers.Near(keys), keys)
+}
+
+// noting adds those that the index names.
+func (x *company) noting(found [][]peer.ID, keys []cid.Key) [][]peer.ID {
 	for i, ids := range x.noted.Find(x.onehop.Self(), keys) {
 		for _, id := range ids {
 			if !slices.Contains(found[i], id) {

@@ -92,7 +92,7 @@ func (c *content) signed(ctx context.Context, k cid.Key, s receipt.Statement) (*
 	if err != nil && !errors.Is(err, actioncache.ErrNotFound) {
 		return one, err
 	}
-	for _, id := range c.company.Load().holders([]cid.Key{k})[0] {
+	for _, id := range c.company.Load().providers([]cid.Key{k})[0] {
 		one.Providers = append(one.Providers, c.nameOf(id))
 	}
 	slices.Sort(one.Providers)

@@ -27,6 +27,11 @@ type shares struct {
 	provided       map[peer.ID]int64 // by others
 }
 
+// providers says without asking anyone who else has results, at any site.
+func (x *company) providers(keys []cid.Key) [][]peer.ID {
+	return x.noting(x.summary.Peers.Find(keys), keys)
+}
+
 // shares counts the results that are wanted.
 func (c *content) shares(wanted func(receipt.Statement) bool) (shares, error) {
 	s := shares{signed: map[peer.ID]int64{}, provided: map[peer.ID]int64{}}
@@ -42,7 +47,7 @@ func (c *content) shares(wanted func(receipt.Statement) bool) (shares, error) {
 		return s, err
 	}
 	s.results = int64(len(keys))
-	for _, ids := range c.company.Load().holders(slices.Collect(maps.Keys(keys))) {
+	for _, ids := range c.company.Load().providers(slices.Collect(maps.Keys(keys))) {
 		if len(ids) == 0 {
 			s.alone++
 		}

@@ -148,6 +148,10 @@ func TestOtherSiteHits(t *testing.T) {
 	if r, err := ben.result(t, action); err != nil || len(r.OutputFiles) != 1 {
 		t.Fatalf("result of another site: %v, %v", r, err)
 	}
+	listed, err := contentAnswers{node: ben.Node}.List(t.Context(), &controlv1.ListRequest{})
+	if err != nil || len(listed.Results) != 1 || !slices.Equal(listed.Results[0].Providers, []string{"ana"}) {
+		t.Errorf("listed: %v, %v", listed, err)
+	}
 	if d := digest.SHA256.Of([]byte("input")); ben.missing(t, d) {
 		t.Errorf("the output %s did not come", d.Short())
 	}
