@@ -150,6 +150,37 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
+// What may come and go in a second is bounded: after a burst of 8 MiB, which both bounds give, 12 MiB at 8 MiB a second take half a
+// second at least, however fast the machine is.
+func TestCaps(t *testing.T) {
+	const bound = 8 << 20
+	for _, at := range []string{"sender", "receiver"} {
+		t.Run(at, func(t *testing.T) {
+			slow := casfake.New(cas.Options{MaxBytes: 1 << 30})
+			nodes := lab(t, 2, func(i int, s *share.Blobs) blobServer {
+				if i == 1 || at != "sender" {
+					return nil
+				}
+				private, _ := share.NewPrivate(nil, nil)
+				return share.NewBlobs(slow, share.NewGuard(wire.Caller, bound), private)
+			})
+			ds := append(fill(t, slow, 1, 9<<20), fill(t, slow, 300, 10<<10)...)
+			fill(t, nodes[0].store, 1, 9<<20)
+			fill(t, nodes[0].store, 300, 10<<10)
+			options := fetch.Options{Store: nodes[1].store, Dialer: nodes[1], Members: nodes[1], Keyer: keyer}
+			if at == "receiver" {
+				options.Rate = bound
+			}
+			nodes[1].fetcher = fetch.New(options)
+			began := time.Now()
+			nodes[1].fetchAll(t, ds, nodes[0].ID)
+			if took := time.Since(began); took < 400*time.Millisecond {
+				t.Errorf("12 MiB came in %v", took)
+			}
+		})
+	}
+}
+
 // A blob nobody is named for is found in the index, else by asking everybody, else nowhere.
 func TestFoundWithoutHint(t *testing.T) {
 	nodes := lab(t, 4, nil)
