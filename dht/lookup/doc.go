@@ -25,7 +25,8 @@
 // What it does not do: it runs no action and knows no endpoint.
 //
 // Complete or streamed on demand (EXECUTION and MESH leave both): pulling first was chosen, since Bazel
-// reads nearly every output of a hit it asked for, and a hit then outlives every other node.
+// reads nearly every output of a hit it asked for, and a hit then outlives every other node. Measured
+// (BenchmarkHitOutputs in node): eight outputs of 16 KiB take 0.8 ms in one batch, 1.7 ms one by one.
 //
 // Start reading at find.go, Find. The test that shows it whole is TestSecondNodeHits.
 package lookup
