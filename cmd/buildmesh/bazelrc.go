@@ -41,7 +41,8 @@ func (v *verbContext) meshJobs() int {
 	return int(answer.Jobs)
 }
 
-// endpoint is the configured node as clients see it.
+// endpoint is the node as clients see it: where the running one listens, which may have been started with other flags,
+// else what is configured.
 func (v *verbContext) endpoint() (clientconf.Endpoint, error) {
 	c, err := v.load()
 	if err != nil {
@@ -50,7 +51,27 @@ func (v *verbContext) endpoint() (clientconf.Endpoint, error) {
 	if c.Listen.GRPC == "" {
 		return clientconf.Endpoint{}, usageError{errors.New("listen.grpc is off: the node has no port clients could use")}
 	}
-	return endpointOf(c), nil
+	e := endpointOf(c)
+	if running := v.running(); running.GetGrpcAddress() != "" && v.settings.Listen == "" {
+		e.Address, e.Execute = running.GrpcAddress, running.GetSandbox().GetTier() != ""
+	}
+	return e, nil
+}
+
+// running is the status of the running node; nil when none answers.
+func (v *verbContext) running() *controlv1.StatusResponse {
+	client, err := v.dial()
+	if err != nil {
+		return nil
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(v.ctx, topWait)
+	defer cancel()
+	status, err := client.Status(ctx, &controlv1.StatusRequest{})
+	if err != nil {
+		return nil
+	}
+	return status
 }
 
 // endpointOf is a configuration as clients see it.

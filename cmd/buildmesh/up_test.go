@@ -98,6 +98,8 @@ func TestUp(t *testing.T) {
 		"cache stat":   `(?s)^directory +\S+\nstore .*\nindex `,
 		"cache verify": `0 blobs, 0 B read: 0 corrupt\n$`,
 		"cache gc":     `^0 B given back\n$`,
+		"bazelrc":      `remote_cache=grpc://127\.0\.0\.1:[1-9]\d*\n`, // of the running node, not of the configuration
+		"bstconf":      `http://127\.0\.0\.1:[1-9]\d*"`,
 		"doctor":       `(?s)^ok +state directory .*remote execution port +127\.0\.0\.1:0 is this node's`,
 	} {
 		got := u.typed(t, strings.Fields(line)...)
