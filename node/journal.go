@@ -9,15 +9,18 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/buildmesh/buildmesh/exec/journal"
+	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/node/bridge"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
-// openJournal opens the journal of the actions that this node's clients ask for.
+// openJournal opens the journal of the actions that this node's clients ask for. What it tells of earlier ones is what actions
+// are expected to need from the start.
 func (n *Node) openJournal(context.Context) error {
+	n.history = place.NewHistory()
 	j, err := journal.Open(journal.Options{
-		Dir: filepath.Join(n.config.Dir.Cache, "journal"), Name: n.nameOf,
+		Dir: filepath.Join(n.config.Dir.Cache, "journal"), Name: n.nameOf, Learned: n.history.Add,
 		OnError: func(err error) { n.log.Warn("actions are not noted for buildmesh why", "err", err) },
 	})
 	if err != nil {

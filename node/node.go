@@ -15,6 +15,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/exec/journal"
+	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/node/asset"
@@ -44,7 +45,8 @@ type Node struct {
 	assets   *asset.Service
 	bridge   *bridge.Origin
 	journal  *journal.Journal
-	mesh     *meshed // nil: this node stands alone
+	history  *place.History // of before the start; the placer's from then on
+	mesh     *meshed        // nil: this node stands alone
 	lending  *lending
 	content  *content        // nil: nothing is shared
 	machine  *machine        // nil: this node runs no actions

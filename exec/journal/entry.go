@@ -213,7 +213,19 @@ func (j *Journal) placingOf(t *place.Trace) *journalv1.Placing {
 		}
 		p.Attempts = append(p.Attempts, one)
 	}
+	if t.Learned != (place.Sample{}) {
+		p.Need = needOf(t.Learned)
+	}
 	return p
+}
+
+func needOf(s place.Sample) *journalv1.Need {
+	return &journalv1.Need{Run: durationpb.New(s.Duration), Cores: s.Cores, MemoryBytes: s.MemoryBytes, InputBytes: s.InputBytes, OutputBytes: s.OutputBytes}
+}
+
+// sampleOf is what needOf was given.
+func sampleOf(n *journalv1.Need) place.Sample {
+	return place.Sample{Duration: n.Run.AsDuration(), Cores: n.Cores, MemoryBytes: n.MemoryBytes, InputBytes: n.InputBytes, OutputBytes: n.OutputBytes}
 }
 
 // spell is a peer's id in letters, which take long to make. Only the writer calls it.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	journalv1 "github.com/buildmesh/buildmesh/proto/journal/v1"
 )
@@ -26,11 +27,12 @@ var ErrClosed = errors.New("journal is closed")
 
 // Options of a Journal; zero values stand for the defaults given.
 type Options struct {
-	Dir        string               // its own; must be set
-	MaxEntries int                  // default 50,000
-	MaxBytes   int64                // on disk; default 64 MiB
-	Name       func(peer.ID) string // what people call a peer; default its short id
-	OnError    func(error)          // told when entries cannot be written, once until they can; default: nobody
+	Dir        string                                // its own; must be set
+	MaxEntries int                                   // default 50,000
+	MaxBytes   int64                                 // on disk; default 64 MiB
+	Name       func(peer.ID) string                  // what people call a peer; default its short id
+	Learned    func(mnemonic string, s place.Sample) // told by Open what was learned from each action, the oldest first; default: nobody
+	OnError    func(error)                           // told when entries cannot be written, once until they can; default: nobody
 }
 
 func (o Options) withDefaults() Options {
@@ -42,6 +44,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Name == nil {
 		o.Name = peer.ID.Short
+	}
+	if o.Learned == nil {
+		o.Learned = func(string, place.Sample) {}
 	}
 	if o.OnError == nil {
 		o.OnError = func(error) {}
@@ -85,11 +90,19 @@ func Open(o Options) (*Journal, error) {
 	o = o.withDefaults()
 	j := &Journal{options: o, pending: make(chan fact, maxPending), index: index{most: o.MaxEntries}}
 	var err error
-	if j.log, err = openLog(o.Dir, o.MaxBytes, j.index.add); err != nil {
+	if j.log, err = openLog(o.Dir, o.MaxBytes, j.known); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	j.writing.Go(j.write)
 	return j, nil
+}
+
+// known takes in a record of an earlier process.
+func (j *Journal) known(p position, r *journalv1.Record) {
+	j.index.add(p)
+	if need := r.GetEntry().GetPlacing().GetNeed(); need != nil {
+		j.options.Learned(r.Entry.Mnemonic, sampleOf(need))
+	}
 }
 
 // Close writes what is pending and ends.

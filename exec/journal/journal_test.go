@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -311,7 +312,7 @@ func TestNoTarget(t *testing.T) {
 	}
 }
 
-// FuzzScan: whatever stands in a segment, reading it ends, and what is read is what was checked.
+// FuzzScan: whatever stands in a segment, reading it ends, what is read is what was checked, and what is learned from it is sane.
 func FuzzScan(f *testing.F) {
 	good, err := encode(nil, &journalv1.Record{Entry: &journalv1.Entry{Sequence: 1, Action: "ab/1", Target: "//a"}})
 	if err != nil {
@@ -320,14 +321,25 @@ func FuzzScan(f *testing.F) {
 	f.Add(good)
 	f.Add(append(bytes.Clone(good), good[:len(good)-1]...))
 	f.Add([]byte{255, 255, 255, 255, 0, 0, 0, 0})
+	absurd := &journalv1.Need{Run: &durationpb.Duration{Seconds: -1 << 63, Nanos: -1}, Cores: math.NaN(), MemoryBytes: -1, InputBytes: 1 << 62, OutputBytes: -1 << 63}
+	taught, err := encode(nil, &journalv1.Record{Entry: &journalv1.Entry{Placing: &journalv1.Placing{Need: absurd}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(bytes.Repeat(taught, 9))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		history := place.NewHistory()
+		j := &Journal{options: Options{Learned: history.Add}, index: index{most: 10}}
 		end := int64(0)
 		got := scan(data, func(offset, payload int64, r *journalv1.Record) {
 			if offset != end {
 				t.Errorf("a record at %d after one that ends at %d", offset, end)
 			}
 			end = offset + header + payload
-			positionOf(r)
+			j.known(positionOf(r), r)
+			if e := history.Of(r.GetEntry().GetMnemonic()); e.Median < 0 || e.P95 < 0 || !(e.Cores >= 0) || e.MemoryBytes < 0 || e.InputBytes < 0 || e.OutputBytes < 0 {
+				t.Errorf("estimate %+v", e)
+			}
 		})
 		if got != end || got > int64(len(data)) {
 			t.Errorf("%d of %d bytes are good, the last record ends at %d", got, len(data), end)

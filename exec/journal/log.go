@@ -45,7 +45,7 @@ type segment struct {
 }
 
 // openLog opens or makes the log in dir and calls known for every record there is, in order.
-func openLog(dir string, maxBytes int64, known func(position)) (*log, error) {
+func openLog(dir string, maxBytes int64, known func(position, *journalv1.Record)) (*log, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func openLog(dir string, maxBytes int64, known func(position)) (*log, error) {
 		good := scan(data, func(offset int64, payload int64, r *journalv1.Record) {
 			p := positionOf(r)
 			p.segment, p.offset, p.size = s.number, offset, payload
-			known(p)
+			known(p, r)
 		})
 		if i == len(l.segments)-1 && good < s.bytes { // cut off by the end of an earlier process
 			if err := os.Truncate(l.path(s.number), good); err != nil {

@@ -126,7 +126,7 @@ func (i *Initiator) completed(t *attempt, outcome *flight.Outcome, err error, to
 		if current = c.Current(t.Try); !current {
 			return
 		}
-		c.Finished(now, t.Try, sample)
+		w.trace.Learned = c.Finished(now, t.Try, sample)
 		w.trace.Attempts[t.at].Won = true
 		i.end(w, outcome, err)
 	})
@@ -188,7 +188,7 @@ func (silent) Metadata(*repb.ExecutedActionMetadata) {}
 // sampleOf reads what a run needed from its result. What a peer claims is bounded by what was seen.
 func sampleOf(o *flight.Outcome, took time.Duration) place.Sample {
 	m := o.Result.GetExecutionMetadata()
-	s := place.Sample{Duration: took}
+	s := place.Sample{Duration: took, OutputBytes: outputBytes(o.Result)}
 	if from, to := m.GetExecutionStartTimestamp(), m.GetExecutionCompletedTimestamp(); from != nil && to != nil {
 		s.Duration = min(max(to.AsTime().Sub(from.AsTime()), time.Millisecond), max(took, time.Millisecond))
 	}
@@ -198,9 +198,24 @@ func sampleOf(o *flight.Outcome, took time.Duration) place.Sample {
 			cpu := u.UserTime.AsDuration() + u.SystemTime.AsDuration()
 			s.Cores = cpu.Seconds() / s.Duration.Seconds()
 			s.MemoryBytes, s.InputBytes = u.MaxResidentBytes, u.InputBytes
+			if len(o.Result.OutputDirectories) > 0 { // what is in them, the result alone does not tell
+				s.OutputBytes = max(s.OutputBytes, u.WrittenBytes)
+			}
 		}
 	}
 	return s
+}
+
+// outputBytes is what a result names directly, without the files of its directories.
+func outputBytes(r *repb.ActionResult) int64 {
+	total := r.GetStdoutDigest().GetSizeBytes() + r.GetStderrDigest().GetSizeBytes()
+	for _, f := range r.GetOutputFiles() {
+		total += f.GetDigest().GetSizeBytes()
+	}
+	for _, d := range r.GetOutputDirectories() {
+		total += d.GetTreeDigest().GetSizeBytes()
+	}
+	return total
 }
 
 // executor is what an attempt needs of the one it runs at, here or elsewhere.

@@ -161,6 +161,13 @@ func (i *Initiator) Gone(id peer.ID) {
 	}
 }
 
+// Estimate is what an action of a mnemonic is expected to need; the zero one when that is not known.
+func (i *Initiator) Estimate(mnemonic string) place.Estimate {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.core.Estimate(mnemonic)
+}
+
 // Waiting is how many actions have no place yet.
 func (i *Initiator) Waiting() int {
 	i.mu.Lock()

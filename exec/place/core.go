@@ -68,7 +68,7 @@ type try struct {
 	reserved time.Time
 }
 
-// New makes a Core that knows no peer. h may be kept from an earlier one; nil starts without.
+// New makes a Core that knows no peer. h may hold what was learned earlier, and is the Core's from now on; nil starts without.
 func New(o Options, h *History) *Core {
 	if h == nil {
 		h = NewHistory()
@@ -236,6 +236,9 @@ func (c *Core) find(id Try) *try {
 	return nil
 }
 
+// Estimate is what an action of a mnemonic is expected to need; the zero one when that is not known.
+func (c *Core) Estimate(mnemonic string) Estimate { return c.history.Of(mnemonic) }
+
 // Current reports whether a try may still complete its Work: every other result is late.
 func (c *Core) Current(id Try) bool { return c.find(id) != nil }
 
@@ -292,22 +295,25 @@ func (c *Core) ban(n *node, d time.Duration) {
 	c.alarms.add(alarm{at: n.banned, node: n})
 }
 
-// Finished notes a valid result. The Work is done: its other tries are cancelled.
-func (c *Core) Finished(now time.Time, id Try, s Sample) {
+// Finished notes a valid result. The Work is done: its other tries are cancelled. It gives what the History learned, which may
+// be added to a later one; the zero Sample when it learned nothing.
+func (c *Core) Finished(now time.Time, id Try, s Sample) Sample {
 	c.now = now
 	t := c.find(id)
 	if t == nil {
-		return
+		return Sample{}
 	}
 	n := t.node
 	n.proven = min(n.proven+t.cores, maxSlots)
 	c.end(t.item, t)
-	c.learn(n, t.item, s)
+	learned := c.learn(n, t.item, s)
 	c.dispatch()
+	return learned
 }
 
-// learn draws conclusions from a result: what the kind needs, how fast the peer is, that it is well, what it now has.
-func (c *Core) learn(n *node, it *item, s Sample) {
+// learn draws conclusions from a result: what the kind needs, how fast the peer is, that it is well, what it now has. It
+// gives what the History takes from it.
+func (c *Core) learn(n *node, it *item, s Sample) Sample {
 	n.health = min(1, n.health*1.25)
 	c.roots.note(it.Root, n.ID)
 	defer func() {
@@ -317,7 +323,7 @@ func (c *Core) learn(n *node, it *item, s Sample) {
 	}()
 	known := c.history.Of(it.Mnemonic).Median
 	if s.Duration <= 0 { // it ended without having run
-		return
+		return Sample{}
 	}
 	if !n.Self && known > 0 && s.Duration > 10*time.Millisecond {
 		n.measured++
@@ -325,9 +331,12 @@ func (c *Core) learn(n *node, it *item, s Sample) {
 		measured := clamp(known.Seconds()/s.Duration.Seconds(), minSpeed, maxSpeed)
 		n.speed = math.Exp((1-weight)*math.Log(n.speed) + weight*math.Log(measured))
 	}
-	if n.Self || known == 0 || n.measured > enough { // else its speed is but a claim, and would spoil the history
-		c.history.Add(it.Mnemonic, s, n.speed)
+	if !n.Self && known > 0 && n.measured <= enough { // its speed is but a claim, and would spoil the history
+		return Sample{}
 	}
+	s = s.on(n.speed)
+	c.history.Add(it.Mnemonic, s)
+	return s
 }
 
 // Starved notes that a try ran out of the bytes of memory it could use, and repeats the Work with twice as many.

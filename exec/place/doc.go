@@ -2,7 +2,8 @@
 //
 // Nouns: Core (the decisions of one initiator), Work (one action to be placed), Try (one attempt of it at one peer),
 // Peer (what is believed of a peer), Ticket (the wish to be offered a peer's next free slot), decision (what the caller is
-// to do: Reserve, Ticket, Answer, Cancel, Fail), History (what actions of a mnemonic needed before).
+// to do: Reserve, Ticket, Answer, Cancel, Fail), History (what actions of a mnemonic needed before; in memory only: exec/journal
+// keeps what Finished says of each, and tells it to the next process).
 //
 //	facts and time in:  Peer, Gone, Submit, Granted, Refused, Finished, Failed, Offered, Withdraw, Tick
 //	decisions out:      Decisions; and Next, the time at which Tick is wanted

@@ -1,6 +1,7 @@
 package place
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -11,9 +12,11 @@ const (
 	maxKinds   = 1024 // mnemonics remembered
 	maxSamples = 64   // of one mnemonic, the latest
 	enough     = 5    // samples before anything is concluded
+	renewEvery = 8    // samples after which a full ring's estimate is made anew
 )
 
-// History is what actions of each mnemonic needed lately. Durations are those of a machine of speed 1.
+// History is what actions of each mnemonic needed lately. Durations are those of a machine of speed 1. It is kept in memory
+// only: whoever wants it to outlive the process notes what Core.Finished gives, and adds that to the next one.
 type History struct {
 	kinds map[string]*kind
 	clock uint64 // grows with every use, to forget the least recently used
@@ -22,11 +25,9 @@ type History struct {
 // kind is the history of one mnemonic.
 type kind struct {
 	used     uint64
-	seconds  []float64 // ring
-	cores    []float64
-	bytes    []float64
-	inputs   []float64
+	samples  []Sample // ring
 	next     int
+	fresh    int // samples that the estimate does not know
 	estimate Estimate
 }
 
@@ -37,13 +38,14 @@ type Estimate struct {
 	Cores       float64       // at the mean, rounded up to whole ones
 	MemoryBytes int64         // with a fifth to spare
 	InputBytes  int64         // fetched by a peer that has nothing
+	OutputBytes int64         // brought by its result
 }
 
 // NewHistory makes an empty one.
 func NewHistory() *History { return &History{kinds: map[string]*kind{}} }
 
-// Add notes what an action needed on a machine of a speed.
-func (h *History) Add(mnemonic string, s Sample, speed float64) {
+// Add notes what an action needed on a machine of speed 1.
+func (h *History) Add(mnemonic string, s Sample) {
 	h.clock++
 	k := h.kinds[mnemonic]
 	if k == nil {
@@ -54,47 +56,71 @@ func (h *History) Add(mnemonic string, s Sample, speed float64) {
 		h.kinds[mnemonic] = k
 	}
 	k.used = h.clock
-	k.add(max(s.Duration.Seconds(), 0)*speed, clamp(s.Cores, 0, maxSlots), float64(min(max(s.MemoryBytes, 0), maxMemory)), float64(max(s.InputBytes, 0)))
+	k.add(s.bounded())
 }
 
-func (k *kind) add(seconds, cores, bytes, inputs float64) {
-	if len(k.seconds) < maxSamples {
-		k.seconds, k.cores = append(k.seconds, seconds), append(k.cores, cores)
-		k.bytes, k.inputs = append(k.bytes, bytes), append(k.inputs, inputs)
-	} else {
-		k.seconds[k.next], k.cores[k.next], k.bytes[k.next], k.inputs[k.next] = seconds, cores, bytes, inputs
-		k.next = (k.next + 1) % maxSamples
+// bounded is s with everything absurd cut off.
+func (s Sample) bounded() Sample {
+	return Sample{
+		Duration: max(s.Duration, 0), Cores: clamp(s.Cores, 0, maxSlots), MemoryBytes: min(max(s.MemoryBytes, 0), maxMemory),
+		InputBytes: max(s.InputBytes, 0), OutputBytes: max(s.OutputBytes, 0),
 	}
-	if n := len(k.seconds); n == maxSamples && k.next%8 != 0 && k.estimate.Samples > 0 {
-		return // the estimate is renewed with every eighth sample
+}
+
+// on is what s, measured at a speed, would have been on a machine of speed 1.
+func (s Sample) on(speed float64) Sample {
+	s.Duration = time.Duration(float64(s.Duration) * speed)
+	return s
+}
+
+func (k *kind) add(s Sample) {
+	k.fresh++
+	if len(k.samples) < maxSamples {
+		k.samples = append(k.samples, s)
+		return
 	}
-	times := slices.Sorted(slices.Values(k.seconds))
+	k.samples[k.next] = s
+	k.next = (k.next + 1) % maxSamples
+}
+
+// renew makes the estimate anew, unless little has come since it was made.
+func (k *kind) renew() {
+	if k.fresh == 0 || k.fresh < renewEvery && k.estimate.Samples == maxSamples {
+		return
+	}
+	k.fresh = 0
+	times := ordered(k.samples, func(s Sample) time.Duration { return s.Duration })
 	k.estimate = Estimate{
-		Samples: len(times), Median: seconds2(quantile(times, 0.5)), P95: seconds2(quantile(times, 0.95)),
-		Cores:       math.Ceil(quantile(slices.Sorted(slices.Values(k.cores)), 0.5) - 0.25),
-		MemoryBytes: int64(quantile(slices.Sorted(slices.Values(k.bytes)), 1) * 1.2),
-		InputBytes:  int64(quantile(slices.Sorted(slices.Values(k.inputs)), 0.5)),
+		Samples: len(times), Median: quantile(times, 0.5), P95: quantile(times, 0.95),
+		Cores:       math.Ceil(quantile(ordered(k.samples, func(s Sample) float64 { return s.Cores }), 0.5) - 0.25),
+		MemoryBytes: int64(float64(quantile(ordered(k.samples, func(s Sample) int64 { return s.MemoryBytes }), 1)) * 1.2),
+		InputBytes:  quantile(ordered(k.samples, func(s Sample) int64 { return s.InputBytes }), 0.5),
+		OutputBytes: quantile(ordered(k.samples, func(s Sample) int64 { return s.OutputBytes }), 0.5),
 	}
 }
 
-func seconds2(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
-// quantile of sorted values; 0 when there are none.
-func quantile(sorted []float64, q float64) float64 {
-	if len(sorted) == 0 {
-		return 0
+// ordered is one part of all samples, ascending.
+func ordered[T cmp.Ordered](samples []Sample, part func(Sample) T) []T {
+	all := make([]T, len(samples))
+	for i, s := range samples {
+		all[i] = part(s)
 	}
-	return sorted[int(q*float64(len(sorted)-1)+0.5)]
+	slices.Sort(all)
+	return all
 }
+
+// quantile of sorted values, of which there is one at least.
+func quantile[T any](sorted []T, q float64) T { return sorted[int(q*float64(len(sorted)-1)+0.5)] }
 
 // Of gives the estimate for a mnemonic; the zero Estimate until there are enough samples.
 func (h *History) Of(mnemonic string) Estimate {
 	k := h.kinds[mnemonic]
-	if k == nil || len(k.seconds) < enough {
+	if k == nil || len(k.samples) < enough {
 		return Estimate{}
 	}
 	h.clock++
 	k.used = h.clock
+	k.renew()
 	return k.estimate
 }
 

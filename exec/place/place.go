@@ -76,6 +76,7 @@ type Sample struct {
 	Cores       float64       // used at the mean; 0: not known
 	MemoryBytes int64         // at the peak; 0: not known
 	InputBytes  int64         // fetched for it; 0: not known
+	OutputBytes int64         // of its result; 0: not known
 }
 
 // Failure says why a Try brought no result.

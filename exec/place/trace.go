@@ -11,6 +11,7 @@ type Trace struct {
 	Class    Class
 	Waited   time.Duration // from Submit to the first reservation
 	Attempts []Attempt     // in the order they began
+	Learned  Sample        // what Core.Finished gave
 }
 
 // Attempt is one Try as it went.

@@ -480,6 +480,7 @@ type Placing struct {
 	Waited        *durationpb.Duration   `protobuf:"bytes,2,opt,name=waited,proto3" json:"waited,omitempty"` // until the first reservation
 	Attempts      []*Attempt             `protobuf:"bytes,3,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	More          int64                  `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"` // attempts left out
+	Need          *Need                  `protobuf:"bytes,5,opt,name=need,proto3" json:"need,omitempty"`  // absent: nothing was learned from it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -542,6 +543,90 @@ func (x *Placing) GetMore() int64 {
 	return 0
 }
 
+func (x *Placing) GetNeed() *Need {
+	if x != nil {
+		return x.Need
+	}
+	return nil
+}
+
+// Need is what the action needed, as a machine of speed 1 would have run it: what later ones of its mnemonic are expected to need.
+type Need struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *durationpb.Duration   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	Cores         float64                `protobuf:"fixed64,2,opt,name=cores,proto3" json:"cores,omitempty"` // at the mean
+	MemoryBytes   int64                  `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	InputBytes    int64                  `protobuf:"varint,4,opt,name=input_bytes,json=inputBytes,proto3" json:"input_bytes,omitempty"`
+	OutputBytes   int64                  `protobuf:"varint,5,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Need) Reset() {
+	*x = Need{}
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Need) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Need) ProtoMessage() {}
+
+func (x *Need) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Need.ProtoReflect.Descriptor instead.
+func (*Need) Descriptor() ([]byte, []int) {
+	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Need) GetRun() *durationpb.Duration {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *Need) GetCores() float64 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *Need) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Need) GetInputBytes() int64 {
+	if x != nil {
+		return x.InputBytes
+	}
+	return 0
+}
+
+func (x *Need) GetOutputBytes() int64 {
+	if x != nil {
+		return x.OutputBytes
+	}
+	return 0
+}
+
 // Attempt is one try to run it.
 type Attempt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -561,7 +646,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[5]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +658,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[5]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +671,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{5}
+	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -676,7 +761,7 @@ type Score struct {
 
 func (x *Score) Reset() {
 	*x = Score{}
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[6]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +773,7 @@ func (x *Score) String() string {
 func (*Score) ProtoMessage() {}
 
 func (x *Score) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[6]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +786,7 @@ func (x *Score) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Score.ProtoReflect.Descriptor instead.
 func (*Score) Descriptor() ([]byte, []int) {
-	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{6}
+	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Score) GetName() string {
@@ -771,7 +856,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[7]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +868,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[7]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +881,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{7}
+	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Event) GetAfter() *durationpb.Duration {
@@ -827,7 +912,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[8]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +924,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[8]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +937,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{8}
+	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Timeline) GetTotal() *durationpb.Duration {
@@ -909,7 +994,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[9]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1006,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_journal_v1_journal_proto_msgTypes[9]
+	mi := &file_proto_journal_v1_journal_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1019,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{9}
+	return file_proto_journal_v1_journal_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Outcome) GetStatus() int32 {
@@ -1056,12 +1141,20 @@ const file_proto_journal_v1_journal_proto_rawDesc = "" +
 	"\x12VERDICT_HIT_MEMBER\x10\x02\x12\x10\n" +
 	"\fVERDICT_MISS\x10\x03\x12\x13\n" +
 	"\x0fVERDICT_SKIPPED\x10\x04\x12\x17\n" +
-	"\x13VERDICT_UNCACHEABLE\x10\x05\"\xa1\x01\n" +
+	"\x13VERDICT_UNCACHEABLE\x10\x05\"\xd1\x01\n" +
 	"\aPlacing\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x121\n" +
 	"\x06waited\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06waited\x129\n" +
 	"\battempts\x18\x03 \x03(\v2\x1d.buildmesh.journal.v1.AttemptR\battempts\x12\x12\n" +
-	"\x04more\x18\x04 \x01(\x03R\x04more\"\xad\x02\n" +
+	"\x04more\x18\x04 \x01(\x03R\x04more\x12.\n" +
+	"\x04need\x18\x05 \x01(\v2\x1a.buildmesh.journal.v1.NeedR\x04need\"\xb0\x01\n" +
+	"\x04Need\x12+\n" +
+	"\x03run\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03run\x12\x14\n" +
+	"\x05cores\x18\x02 \x01(\x01R\x05cores\x12!\n" +
+	"\fmemory_bytes\x18\x03 \x01(\x03R\vmemoryBytes\x12\x1f\n" +
+	"\vinput_bytes\x18\x04 \x01(\x03R\n" +
+	"inputBytes\x12!\n" +
+	"\foutput_bytes\x18\x05 \x01(\x03R\voutputBytes\"\xad\x02\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x12\n" +
@@ -1120,7 +1213,7 @@ func file_proto_journal_v1_journal_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_journal_v1_journal_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proto_journal_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_proto_journal_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_proto_journal_v1_journal_proto_goTypes = []any{
 	(Cache_Verdict)(0),            // 0: buildmesh.journal.v1.Cache.Verdict
 	(*Record)(nil),                // 1: buildmesh.journal.v1.Record
@@ -1128,41 +1221,44 @@ var file_proto_journal_v1_journal_proto_goTypes = []any{
 	(*Entry)(nil),                 // 3: buildmesh.journal.v1.Entry
 	(*Cache)(nil),                 // 4: buildmesh.journal.v1.Cache
 	(*Placing)(nil),               // 5: buildmesh.journal.v1.Placing
-	(*Attempt)(nil),               // 6: buildmesh.journal.v1.Attempt
-	(*Score)(nil),                 // 7: buildmesh.journal.v1.Score
-	(*Event)(nil),                 // 8: buildmesh.journal.v1.Event
-	(*Timeline)(nil),              // 9: buildmesh.journal.v1.Timeline
-	(*Outcome)(nil),               // 10: buildmesh.journal.v1.Outcome
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*Need)(nil),                  // 6: buildmesh.journal.v1.Need
+	(*Attempt)(nil),               // 7: buildmesh.journal.v1.Attempt
+	(*Score)(nil),                 // 8: buildmesh.journal.v1.Score
+	(*Event)(nil),                 // 9: buildmesh.journal.v1.Event
+	(*Timeline)(nil),              // 10: buildmesh.journal.v1.Timeline
+	(*Outcome)(nil),               // 11: buildmesh.journal.v1.Outcome
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
 }
 var file_proto_journal_v1_journal_proto_depIdxs = []int32{
 	3,  // 0: buildmesh.journal.v1.Record.entry:type_name -> buildmesh.journal.v1.Entry
 	2,  // 1: buildmesh.journal.v1.Record.remark:type_name -> buildmesh.journal.v1.Remark
-	11, // 2: buildmesh.journal.v1.Remark.at:type_name -> google.protobuf.Timestamp
-	11, // 3: buildmesh.journal.v1.Entry.at:type_name -> google.protobuf.Timestamp
+	12, // 2: buildmesh.journal.v1.Remark.at:type_name -> google.protobuf.Timestamp
+	12, // 3: buildmesh.journal.v1.Entry.at:type_name -> google.protobuf.Timestamp
 	4,  // 4: buildmesh.journal.v1.Entry.cache:type_name -> buildmesh.journal.v1.Cache
 	5,  // 5: buildmesh.journal.v1.Entry.placing:type_name -> buildmesh.journal.v1.Placing
-	9,  // 6: buildmesh.journal.v1.Entry.timeline:type_name -> buildmesh.journal.v1.Timeline
-	10, // 7: buildmesh.journal.v1.Entry.outcome:type_name -> buildmesh.journal.v1.Outcome
+	10, // 6: buildmesh.journal.v1.Entry.timeline:type_name -> buildmesh.journal.v1.Timeline
+	11, // 7: buildmesh.journal.v1.Entry.outcome:type_name -> buildmesh.journal.v1.Outcome
 	2,  // 8: buildmesh.journal.v1.Entry.remarks:type_name -> buildmesh.journal.v1.Remark
 	0,  // 9: buildmesh.journal.v1.Cache.verdict:type_name -> buildmesh.journal.v1.Cache.Verdict
-	12, // 10: buildmesh.journal.v1.Placing.waited:type_name -> google.protobuf.Duration
-	6,  // 11: buildmesh.journal.v1.Placing.attempts:type_name -> buildmesh.journal.v1.Attempt
-	7,  // 12: buildmesh.journal.v1.Attempt.scores:type_name -> buildmesh.journal.v1.Score
-	8,  // 13: buildmesh.journal.v1.Attempt.events:type_name -> buildmesh.journal.v1.Event
-	12, // 14: buildmesh.journal.v1.Event.after:type_name -> google.protobuf.Duration
-	12, // 15: buildmesh.journal.v1.Timeline.total:type_name -> google.protobuf.Duration
-	12, // 16: buildmesh.journal.v1.Timeline.queued:type_name -> google.protobuf.Duration
-	12, // 17: buildmesh.journal.v1.Timeline.fetch:type_name -> google.protobuf.Duration
-	12, // 18: buildmesh.journal.v1.Timeline.run:type_name -> google.protobuf.Duration
-	12, // 19: buildmesh.journal.v1.Timeline.upload:type_name -> google.protobuf.Duration
-	12, // 20: buildmesh.journal.v1.Outcome.processor:type_name -> google.protobuf.Duration
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	13, // 10: buildmesh.journal.v1.Placing.waited:type_name -> google.protobuf.Duration
+	7,  // 11: buildmesh.journal.v1.Placing.attempts:type_name -> buildmesh.journal.v1.Attempt
+	6,  // 12: buildmesh.journal.v1.Placing.need:type_name -> buildmesh.journal.v1.Need
+	13, // 13: buildmesh.journal.v1.Need.run:type_name -> google.protobuf.Duration
+	8,  // 14: buildmesh.journal.v1.Attempt.scores:type_name -> buildmesh.journal.v1.Score
+	9,  // 15: buildmesh.journal.v1.Attempt.events:type_name -> buildmesh.journal.v1.Event
+	13, // 16: buildmesh.journal.v1.Event.after:type_name -> google.protobuf.Duration
+	13, // 17: buildmesh.journal.v1.Timeline.total:type_name -> google.protobuf.Duration
+	13, // 18: buildmesh.journal.v1.Timeline.queued:type_name -> google.protobuf.Duration
+	13, // 19: buildmesh.journal.v1.Timeline.fetch:type_name -> google.protobuf.Duration
+	13, // 20: buildmesh.journal.v1.Timeline.run:type_name -> google.protobuf.Duration
+	13, // 21: buildmesh.journal.v1.Timeline.upload:type_name -> google.protobuf.Duration
+	13, // 22: buildmesh.journal.v1.Outcome.processor:type_name -> google.protobuf.Duration
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_proto_journal_v1_journal_proto_init() }
@@ -1176,7 +1272,7 @@ func file_proto_journal_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_journal_v1_journal_proto_rawDesc), len(file_proto_journal_v1_journal_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

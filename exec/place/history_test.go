@@ -1,0 +1,70 @@
+package place
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+)
+
+// TestHistoryOutlivesTheCore: what the results of one core taught, given to another history, makes the same estimates, also
+// of a peer that is faster than this machine.
+func TestHistoryOutlivesTheCore(t *testing.T) {
+	l := newLab(t, Options{})
+	l.peer(0)
+	second := NewHistory()
+	run := func(mnemonic string, s Sample) {
+		l.submit(func(w *Work) { w.Mnemonic = mnemonic })
+		r := l.reserve()
+		l.Granted(l.now, r.Try)
+		if learned := l.Finished(l.now, r.Try, s); learned != (Sample{}) {
+			second.Add(mnemonic, learned)
+		}
+	}
+	for i := range 3 * maxSamples {
+		run("CppCompile", Sample{Duration: time.Duration(i) * time.Second, Cores: 2, MemoryBytes: 1 << 30, InputBytes: 1 << 20, OutputBytes: int64(i) << 10})
+	}
+	run("Genrule", Sample{}) // it ended without having run
+	l.peer(0, busy)
+	l.peer(1, func(p *Peer) { p.Speed = 2 })
+	for range 30 {
+		run("CppCompile", Sample{Duration: 40 * time.Second, OutputBytes: 7})
+	}
+	want := l.Estimate("CppCompile")
+	if want.Samples != maxSamples || want.Median < 80*time.Second || want.OutputBytes == 0 || want.InputBytes != 1<<20 {
+		t.Errorf("learned %+v", want)
+	}
+	if got := second.Of("CppCompile"); got != want {
+		t.Errorf("restored %+v, want %+v", got, want)
+	}
+	if got := second.Of("Genrule"); got != (Estimate{}) {
+		t.Errorf("of what never ran: %+v", got)
+	}
+}
+
+// TestHistoryIsBounded: whatever a file that changed on disk says, estimates are sane, and neither mnemonics nor samples pile up.
+func TestHistoryIsBounded(t *testing.T) {
+	h := NewHistory()
+	for _, s := range []Sample{
+		{Duration: math.MinInt64, Cores: math.NaN(), MemoryBytes: math.MinInt64, InputBytes: -1, OutputBytes: -1},
+		{Duration: math.MaxInt64, Cores: math.Inf(1), MemoryBytes: math.MaxInt64, InputBytes: math.MaxInt64, OutputBytes: math.MaxInt64},
+	} {
+		for range 2 * maxSamples {
+			h.Add("absurd", s)
+		}
+		e := h.Of("absurd")
+		if e.Median < 0 || e.P95 < e.Median || !(e.Cores >= 0 && e.Cores <= maxSlots) || e.MemoryBytes < 0 || e.MemoryBytes > 2*maxMemory || e.InputBytes < 0 || e.OutputBytes < 0 {
+			t.Errorf("%+v makes %+v", s, e)
+		}
+	}
+	for i := range 2 * maxKinds {
+		h.Of("absurd")
+		h.Add(fmt.Sprint(i), Sample{Duration: 1})
+	}
+	if n := len(h.kinds); n != maxKinds || h.Of("absurd") == (Estimate{}) {
+		t.Errorf("%d mnemonics are kept, of the one in use %+v", n, h.Of("absurd"))
+	}
+	if n := len(h.kinds["absurd"].samples); n != maxSamples {
+		t.Errorf("%d samples are kept", n)
+	}
+}
