@@ -219,7 +219,7 @@ func (r *confinedRun) why(result *Result, memory bool) Reason {
 		return Exited
 	case memory:
 		return OutOfMemory
-	case limits.Disk > 0 && finalUsage(r.place.upper, limits.Disk) > limits.Disk:
+	case spaceLacked(r.place.upper, limits.Disk, r.minFree):
 		return DiskFull
 	}
 	return Exited

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,6 +93,18 @@ func TestConfinementLimits(t *testing.T) {
 				t.Errorf("%v, %v; want %v", r.Reason, err, test.want)
 			}
 		})
+	}
+}
+
+// A command that fails on a disk that others have filled has not failed by itself, however short it was.
+func TestConfinementOnFullDisk(t *testing.T) {
+	c := confinement{launcher: plain{}, minFree: math.MaxInt64}
+	r, err := c.run(t.Context(), confinedSpec(t, "exit 1"))
+	if err != nil || r.Reason != DiskFull {
+		t.Errorf("%v, %v; want %v", r.Reason, err, DiskFull)
+	}
+	if dir := t.TempDir(); spaceLacked(dir, 1<<20, 1) {
+		t.Errorf("there is room in %s", dir)
 	}
 }
 

@@ -314,7 +314,7 @@ func (r *run) why(result *Result, used cgroup.Stat) Reason {
 		return OutOfMemory
 	case limits.Output > 0 && result.Usage.OutputBytes >= limits.Output:
 		return OutputTooLarge
-	case limits.Disk > 0 && finalUsage(r.place.upper, limits.Disk) > limits.Disk:
+	case spaceLacked(r.place.upper, limits.Disk, r.box.options.MinFree):
 		return DiskFull
 	}
 	return Exited

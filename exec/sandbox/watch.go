@@ -99,6 +99,15 @@ func diskUsage(dir string, enough int64) int64 { return sumTree(dir, enough, fal
 // finalUsage is diskUsage when nothing runs any more. It opens closed directories for a moment.
 func finalUsage(dir string, enough int64) int64 { return sumTree(dir, enough, true) }
 
+// spaceLacked reports whether a run that failed may have failed for want of disk: its tree is beyond the limit (0 = none), or
+// less than minFree is left on the file system. It is for the moments between the last look and the end.
+func spaceLacked(upper string, limit, minFree int64) bool {
+	if free, err := freeBytes(upper); err == nil && free < minFree {
+		return true
+	}
+	return limit > 0 && finalUsage(upper, limit) > limit
+}
+
 func sumTree(dir string, enough int64, open bool) int64 {
 	var sum int64
 	closed := map[string]fs.FileMode{}
