@@ -118,6 +118,11 @@ func (l *Load) Cancel(ctx context.Context, operation string) error {
 	return err
 }
 
+// Result asks the node for the result of an action, as a client does before it has it run. None is status code NotFound.
+func (l *Load) Result(ctx context.Context, action *repb.Digest) (*repb.ActionResult, error) {
+	return repb.NewActionCacheClient(l.conn).GetActionResult(ctx, &repb.GetActionResultRequest{ActionDigest: action})
+}
+
 // upload stores the actions and gives their digests.
 func (l *Load) upload(ctx context.Context, run, script string, names []string) ([]*repb.Digest, error) {
 	var blobs [][]byte

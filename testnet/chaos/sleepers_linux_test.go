@@ -67,9 +67,9 @@ func BenchmarkSleepers(b *testing.B) {
 // calm is how long a new mesh is left alone before it is measured: joining costs more than any action.
 const calm = 15 * time.Second
 
-// usage is the processor time all nodes have taken, without their actions.
+// usage is the processor time all running nodes have taken, without their actions.
 func usage(b *testing.B, l *lab.Lab) (all time.Duration) {
-	for _, n := range l.Nodes() {
+	for _, n := range l.Running() {
 		u, err := n.Usage()
 		if err != nil {
 			b.Fatal(err)
