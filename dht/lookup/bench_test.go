@@ -11,7 +11,8 @@ import (
 )
 
 // BenchmarkStoppedPeer has sixteen callers look up 20,000 results: first what none of eight members has, then what only one member
-// is said to have that stopped, as SIGSTOP would stop it, and that none gets therefore. Run it:
+// is said to have that stopped, as SIGSTOP would stop it, and that none gets therefore (BenchmarkStopped of testnet/chaos: the
+// same with processes). Run it:
 //
 //	go test ./dht/lookup -run '^$' -bench StoppedPeer -benchtime 1x
 func BenchmarkStoppedPeer(b *testing.B) {

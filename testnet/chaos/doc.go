@@ -8,6 +8,9 @@
 //	go test -v ./testnet/chaos -run Bazel -seed 17 -seeds 1          one, with what happened when
 //	go test -v ./testnet/chaos -run Work -kinds kill -seeds 100 -timeout 1h
 //
+// Measured with the same means: lookups while a peer is stopped, what announcing costs, and how long actions take that sleep
+// (the benchmarks Stopped, Announce, Sleepers; each says how to run it).
+//
 // A build is disturbed from begin to end; then everything is healed. It has to succeed, every output has to be, byte for
 // byte, that of an undisturbed build, and no process, mount, directory, slot or pin of an action may be left (see Left).
 //
