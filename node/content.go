@@ -92,7 +92,9 @@ func (n *Node) openContent(context.Context) error {
 		return err
 	}
 	n.onClose("receipts", c.receipts.Close)
-	share.NewBlobs(n.store, c.guard, c.private).Register(n.mesh.transport.BulkServer())
+	blobs := share.NewBlobs(n.store, c.guard, c.private)
+	blobs.Register(n.mesh.transport.BulkServer())
+	blobs.RegisterFind(n.mesh.transport.ControlServer())
 	contentv1.RegisterContentServer(n.mesh.transport.ControlServer(), contentServer{content: c})
 	n.content = c
 	c.begin()

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/cid"
@@ -162,5 +164,29 @@ func TestKadNodes(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("result %v, %v", r, err)
 		}
+	}
+}
+
+// TestMembersAreAsked: a blob that nobody was named for is found by asking the members, over the connection for small calls.
+func TestMembersAreAsked(t *testing.T) {
+	noLeaks(t)
+	ana, ben := executing(t, t.TempDir(), "node.name=ana"), executing(t, t.TempDir(), "node.name=ben")
+	ben.joins(t, ana)
+	data := []byte("only ana has this, and told nobody")
+	d := digest.SHA256.Of(data)
+	if err := ana.Node.store.Put(t.Context(), d, data); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the blob is found", func() bool { // who answers late, on a busy machine, has nothing
+		missing, err := ben.Node.content.company.Load().fetcher.Fetch(t.Context(), []digest.Digest{d}, nil)
+		return err == nil && len(missing) == 0
+	})
+	conn, err := ben.mesh.transport.Control(t.Context(), ana.identity.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := &repb.BatchReadBlobsRequest{Digests: []*repb.Digest{d.Proto()}}
+	if _, err := repb.NewContentAddressableStorageClient(conn).BatchReadBlobs(t.Context(), read); status.Code(err) != codes.Unimplemented {
+		t.Errorf("content comes where small calls must not wait: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,7 +57,15 @@ func NewBlobs(store Store, guard *Guard, private *Private) *Blobs {
 	return &Blobs{store: store, guard: guard, private: private}
 }
 
-// Register adds the service to a gRPC server.
+// RegisterFind adds only the question what is missing, which moves no content, to the server for small calls.
+func (s *Blobs) RegisterFind(to grpc.ServiceRegistrar) {
+	find := repb.ContentAddressableStorage_ServiceDesc
+	find.Methods = slices.DeleteFunc(slices.Clone(find.Methods), func(m grpc.MethodDesc) bool { return m.MethodName != "FindMissingBlobs" })
+	find.Streams = nil
+	to.RegisterService(&find, s)
+}
+
+// Register adds the service to the server for content.
 func (s *Blobs) Register(to grpc.ServiceRegistrar) {
 	repb.RegisterContentAddressableStorageServer(to, s)
 	to.RegisterService(&grpc.ServiceDesc{
