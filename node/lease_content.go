@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cas"
@@ -164,6 +165,9 @@ func (r leaseReceipts) Accept(ctx context.Context, from peer.ID, a *action.Actio
 	}
 	if signed.Executor != from {
 		return fmt.Errorf("%w: %s signed it, and %s brought it", receipt.ErrUntrusted, signed.Executor.Short(), from.Short())
+	}
+	if !proto.Equal(signed.Result, result) { // else it could give one thing and answer for another
+		return fmt.Errorf("%w: %s brought another result than it signed", receipt.ErrInvalid, from.Short())
 	}
 	if a.DoNotCache {
 		return signed.Check(c.company.Load().mesh.String(), a.Digest, r.root(a))

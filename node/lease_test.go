@@ -11,8 +11,12 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/node/power"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
@@ -94,6 +98,29 @@ func TestActionRunsAtMember(t *testing.T) {
 	}
 	p.free()
 	p.ana.stop()
+}
+
+// TestResultIsTheOneSigned: a member that brings one result and signs another is not believed, and neither result is kept.
+func TestResultIsTheOneSigned(t *testing.T) {
+	p := newPair(t)
+	d := p.ana.action(t, "cat in > out")
+	a := &action.Action{Digest: d}
+	made := &repb.ActionResult{StdoutRaw: []byte("one thing")}
+	signed, err := leaseReceipts{p.ben.Node}.Sign(t.Context(), a, made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	receipts, from := leaseReceipts{p.ana.Node}, p.ben.identity.ID()
+	if err := receipts.Accept(t.Context(), from, a, &repb.ActionResult{StdoutRaw: []byte("another")}, signed); !errors.Is(err, receipt.ErrInvalid) {
+		t.Errorf("another result than was signed: %v", err)
+	}
+	if _, err := p.ana.result(t, d); status.Code(err) != codes.NotFound {
+		t.Errorf("it is kept: %v", err)
+	}
+	if err := receipts.Accept(t.Context(), from, a, made, signed); err != nil {
+		t.Errorf("the one that was signed: %v", err)
+	}
+	p.free()
 }
 
 // TestFailureAtMember: an action that fails at a member fails with its own exit code and words, and is not cached.
