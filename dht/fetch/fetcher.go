@@ -179,11 +179,11 @@ func (f *Fetcher) fetch(ctx context.Context, ds []digest.Digest, hints []peer.ID
 		var left []digest.Digest
 		for i, providers := range find(ctx, ds) {
 			providers = slices.DeleteFunc(slices.Clone(providers), func(id peer.ID) bool { return tried[id] })
-			if len(providers) == 0 {
+			if providers = f.standing.order(providers); len(providers) == 0 {
 				left = append(left, ds[i])
 				continue
 			}
-			wants = append(wants, &want{digest: ds[i], providers: f.standing.order(providers)})
+			wants = append(wants, &want{digest: ds[i], providers: providers})
 		}
 		for _, id := range hints {
 			tried[id] = true

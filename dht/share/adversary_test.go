@@ -186,6 +186,14 @@ func TestOnlyLiar(t *testing.T) {
 	if here, _ := nodes[1].store.Missing(t.Context(), ds); len(here) != len(ds) {
 		t.Error("something unverified is visible")
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for name, some := range map[string][]digest.Digest{"small": ds[:1], "large": ds[10:]} { // nobody is left to be asked
+		missing, err := nodes[1].fetcher.Fetch(ctx, some, []peer.ID{nodes[0].ID})
+		if err != nil || len(missing) != 1 {
+			t.Errorf("a %s blob that only the liar has: missing %v, %v", name, missing, err)
+		}
+	}
 }
 
 // A provider that stops in the middle is replaced where it stood: the second one sends the rest only.
