@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/buildmesh/buildmesh/testnet/lab"
 	"github.com/buildmesh/buildmesh/testnet/scenario"
@@ -37,18 +38,40 @@ func take(ctx context.Context, n *lab.Node) (note, error) {
 	return out, nil
 }
 
-// note notes what nodes take now.
+// note notes what nodes take at rest.
 func (w *World) note(ctx context.Context, step scenario.Step) ([]string, error) {
 	nodes, err := w.nodes(step.Names)
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range nodes {
-		if w.notes[n.Name], err = take(ctx, n); err != nil {
+		if w.notes[n.Name], err = atRest(ctx, n); err != nil {
 			return nil, err
 		}
 	}
 	return nil, nil
+}
+
+// atRest is what a node takes when for a while it has taken no more goroutines or files: members that have just met are
+// still making connections, which are no attack's doing.
+func atRest(ctx context.Context, n *lab.Node) (most note, err error) {
+	const while, limit = 3 * time.Second, 30 * time.Second
+	grown := time.Now()
+	_, err = lab.Eventually(ctx, limit, func(ctx context.Context) error {
+		now, err := take(ctx, n)
+		if err != nil {
+			return err
+		}
+		if now.goroutines > most.goroutines || now.files > most.files {
+			grown = time.Now()
+		}
+		most = note{now.memory, max(most.goroutines, now.goroutines), max(most.files, now.files)}
+		if time.Since(grown) < while {
+			return fmt.Errorf("%s takes more and more: %.0f goroutines, %.0f files", n.Name, most.goroutines, most.files)
+		}
+		return nil
+	})
+	return most, err
 }
 
 // asNoted waits until nodes take about what was noted. The runtime collects garbage at least every two minutes; a
