@@ -32,10 +32,10 @@ func Probe(ctx context.Context, o Options) (*Box, Report, error) {
 	if err != nil {
 		return nil, Report{}, fmt.Errorf("open sandbox: %w", err)
 	}
-	if o.MinFree == 0 {
-		o.MinFree = defaultMinFree
+	if err := o.setMinFree(); err != nil {
+		return nil, Report{}, err
 	}
-	b := &Box{tier: TierD, confinement: confinement{launcher: newLauncher(base), minFree: o.MinFree, foldCase: foldCase}}
+	b := &Box{tier: TierD, confinement: confinement{launcher: newLauncher(base), foldCase: foldCase}}
 	report := Report{Init: "node", Groups: "none"}
 	if o.Best == TierD {
 		report.Tier = TierD
@@ -49,6 +49,7 @@ func Probe(ctx context.Context, o Options) (*Box, Report, error) {
 		report.Findings = append(report.Findings, Finding{Fact: "tier C: one complete sandbox was run; only this machine's own actions are run"})
 	}
 	report.Tier = b.tier
+	b.confinement.minFree = o.MinFree // not before: a node that starts on a full disk would run nothing even when there is room again
 	if ctx.Err() != nil {
 		return nil, Report{}, fmt.Errorf("probe sandbox: %w", ctx.Err())
 	}

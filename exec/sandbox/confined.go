@@ -215,11 +215,13 @@ func (r *confinedRun) why(result *Result, memory bool) Reason {
 		return r.reason
 	case limits.Output > 0 && result.Usage.OutputBytes > limits.Output:
 		return OutputTooLarge
+	case spaceLacked(r.place.upper, r.minFree):
+		return DiskFull
 	case result.ExitCode == 0:
 		return Exited
 	case memory:
 		return OutOfMemory
-	case spaceLacked(r.place.upper, limits.Disk, r.minFree):
+	case limits.Disk > 0 && finalUsage(r.place.upper, limits.Disk) > limits.Disk:
 		return DiskFull
 	}
 	return Exited

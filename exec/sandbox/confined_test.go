@@ -96,14 +96,24 @@ func TestConfinementLimits(t *testing.T) {
 	}
 }
 
-// A command that fails on a disk that others have filled has not failed by itself, however short it was.
+// A disk that is merely small can be worked on.
+func TestDefaultMinFree(t *testing.T) {
+	for total, want := range map[int64]int64{20 << 20: 1 << 20, 1280 << 20: 64 << 20, 1 << 40: 64 << 20} {
+		if got := defaultMinFree(total); got != want {
+			t.Errorf("of %d bytes %d stay free, want %d", total, got, want)
+		}
+	}
+}
+
+// What a command says counts for nothing on a disk that others have filled, however short it was.
 func TestConfinementOnFullDisk(t *testing.T) {
 	c := confinement{launcher: plain{}, minFree: math.MaxInt64}
-	r, err := c.run(t.Context(), confinedSpec(t, "exit 1"))
-	if err != nil || r.Reason != DiskFull {
-		t.Errorf("%v, %v; want %v", r.Reason, err, DiskFull)
+	for _, script := range []string{"exit 0", "exit 1"} {
+		if r, err := c.run(t.Context(), confinedSpec(t, script)); err != nil || r.Reason != DiskFull {
+			t.Errorf("%s: %v, %v; want %v", script, r.Reason, err, DiskFull)
+		}
 	}
-	if dir := t.TempDir(); spaceLacked(dir, 1<<20, 1) {
+	if dir := t.TempDir(); spaceLacked(dir, 1) {
 		t.Errorf("there is room in %s", dir)
 	}
 }

@@ -212,6 +212,17 @@ func TestDiskFiller(t *testing.T) {
 	limited(t, "while :; do i=$((i+1)); head -c 1000000 /dev/zero > f$i || exit 1; done", Limits{Disk: 20 << 20}, DiskFull)
 }
 
+// TestFullDisk proves that what a run says counts for nothing when the machine has no room left: the run is over long before
+// the watch looks for the first time.
+func TestFullDisk(t *testing.T) {
+	s := newStandWith(t, Options{MinFree: 1 << 60})
+	for _, script := range []string{"exit 0", "exit 1", "kill -9 $$"} {
+		if r := s.run(s.shell(script)); r.Reason != DiskFull {
+			t.Errorf("%s: %v", script, r.Reason)
+		}
+	}
+}
+
 // TestHiddenDirectories proves that what an action hides from its own user is counted, at the end, and left as it was.
 func TestHiddenDirectories(t *testing.T) {
 	s := newStand(t)

@@ -23,6 +23,8 @@ func Probe(ctx context.Context, o Options) (*Box, Report, error) {
 		return nil, Report{}, err
 	}
 	report := Report{Init: b.init.kind, Groups: b.options.Groups.Version()}
+	minFree := b.options.MinFree
+	b.options.MinFree = 0 // a node that starts on a full disk would run nothing even when there is room again
 	for b.tier = o.Best; b.tier < TierD; b.tier++ {
 		err := b.try(ctx)
 		if ctx.Err() != nil {
@@ -37,6 +39,7 @@ func Probe(ctx context.Context, o Options) (*Box, Report, error) {
 		b.spawners.close() // they are of this tier
 	}
 	report.Tier = b.tier
+	b.options.MinFree = minFree
 	return b, report, nil
 }
 
@@ -140,8 +143,8 @@ func newBox(o Options) (*Box, error) {
 	if o.TmpBytes == 0 {
 		o.TmpBytes = defaultTmp
 	}
-	if o.MinFree == 0 {
-		o.MinFree = defaultMinFree
+	if err := o.setMinFree(); err != nil {
+		return nil, err
 	}
 	if o.Groups == nil {
 		o.Groups = cgroup.None{}

@@ -300,7 +300,7 @@ func (r *run) count(result *Result, used cgroup.Stat) {
 }
 
 // why tells why a run ended. A limit that the kernel enforced shows only in how the run failed: a run that succeeded in
-// spite of it did succeed.
+// spite of it did succeed. A disk without room is another matter: not every program notices that it could not write.
 func (r *run) why(result *Result, used cgroup.Stat) Reason {
 	limits := &r.spec.Limits
 	switch {
@@ -308,13 +308,15 @@ func (r *run) why(result *Result, used cgroup.Stat) Reason {
 		return r.reason
 	case limits.Output > 0 && result.Usage.OutputBytes > limits.Output:
 		return OutputTooLarge
+	case spaceLacked(r.place.upper, r.box.options.MinFree):
+		return DiskFull
 	case result.ExitCode == 0 && r.ended != nil:
 		return Exited
 	case used.OutOfMemory || r.ended != nil && r.ended.Memory:
 		return OutOfMemory
 	case limits.Output > 0 && result.Usage.OutputBytes >= limits.Output:
 		return OutputTooLarge
-	case spaceLacked(r.place.upper, limits.Disk, r.box.options.MinFree):
+	case limits.Disk > 0 && finalUsage(r.place.upper, limits.Disk) > limits.Disk:
 		return DiskFull
 	}
 	return Exited

@@ -56,7 +56,7 @@ type Options struct {
 	// TmpBytes bounds /tmp, /home and /dev/shm, each. Default 2 GiB.
 	TmpBytes int64
 	// MinFree is how many bytes must stay free on the disk of Dir; a run that is in the way is ended with DiskFull.
-	// Default 64 MiB.
+	// Default 64 MiB, and at most a twentieth of the disk.
 	MinFree int64
 	// ToolDirs are further directories of the host shown to actions, read-only. /usr and its kin always are.
 	ToolDirs []string
@@ -154,7 +154,7 @@ const (
 	defaultGuest   = 65533
 	defaultInside  = 1000
 	defaultTmp     = 2 << 30
-	defaultMinFree = 64 << 20
+	largestMinFree = 64 << 20
 	defaultPids    = 4096
 	inputRoot      = "/build"
 )

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeBytes is what an ordinary user can still write on the file system of path.
-func freeBytes(path string) (int64, error) {
+// diskBytes is what an ordinary user can still write on the file system of path, and the size of all of it.
+func diskBytes(path string) (free, total int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
+	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
 }
 
 // allocatedBytes is what a file takes on disk, holes left out.

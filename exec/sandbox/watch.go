@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"math"
@@ -66,7 +67,7 @@ func (w *diskWatch) loop() {
 // beyond reports whether a limit is exceeded.
 func (w *diskWatch) beyond() bool {
 	w.room = math.MaxInt64
-	if free, err := freeBytes(w.upper); err == nil {
+	if free, _, err := diskBytes(w.upper); err == nil {
 		w.room = free - w.minFree
 	}
 	if w.limit > 0 && w.room >= 0 {
@@ -99,13 +100,27 @@ func diskUsage(dir string, enough int64) int64 { return sumTree(dir, enough, fal
 // finalUsage is diskUsage when nothing runs any more. It opens closed directories for a moment.
 func finalUsage(dir string, enough int64) int64 { return sumTree(dir, enough, true) }
 
-// spaceLacked reports whether a run that failed may have failed for want of disk: its tree is beyond the limit (0 = none), or
-// less than minFree is left on the file system. It is for the moments between the last look and the end.
-func spaceLacked(upper string, limit, minFree int64) bool {
-	if free, err := freeBytes(upper); err == nil && free < minFree {
-		return true
+// defaultMinFree is MinFree on a disk of total bytes where nothing else is said: a small disk is of use in spite of it.
+func defaultMinFree(total int64) int64 { return min(largestMinFree, total/20) }
+
+// setMinFree gives MinFree its default.
+func (o *Options) setMinFree() error {
+	if o.MinFree != 0 {
+		return nil
 	}
-	return limit > 0 && finalUsage(upper, limit) > limit
+	_, total, err := diskBytes(o.Dir)
+	if err != nil {
+		return fmt.Errorf("open sandbox: measure disk: %w", err)
+	}
+	o.MinFree = defaultMinFree(total)
+	return nil
+}
+
+// spaceLacked reports whether less than minFree is left on the file system of a run. It is for the moments between the last
+// look and the end.
+func spaceLacked(upper string, minFree int64) bool {
+	free, _, err := diskBytes(upper)
+	return err == nil && free < minFree
 }
 
 func sumTree(dir string, enough int64, open bool) int64 {
