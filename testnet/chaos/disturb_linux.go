@@ -21,8 +21,6 @@ type Office struct {
 	Log    func(string, ...any)
 
 	wiring sync.Mutex // held while the wiring is not as it should be
-	mu     sync.Mutex // guards moved
-	moved  int
 }
 
 // slow is the wire of the event Slow: a bad radio.
@@ -101,10 +99,7 @@ func (o *Office) begin(n *lab.Node, kind Kind) error {
 	case Slow:
 		return o.Lab.Slow(slow, []string{n.Name})
 	case Move:
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.moved++
-		return n.Move(netip.AddrFrom4([4]byte{10, 77, byte(100 + o.moved/250), byte(1 + o.moved%250)}))
+		return n.Move(netip.Addr{})
 	case Pause:
 		return said(n.Run(context.Background(), "pause"))
 	case Fill:
@@ -140,14 +135,7 @@ func (o *Office) heal(ctx context.Context, n *lab.Node, kind Kind) error {
 		if err := n.Start(ctx); err != nil {
 			return err
 		}
-		_, err := lab.Eventually(ctx, time.Minute, func(ctx context.Context) error { // the wiring may be disturbed
-			err := scenarios.Admit(ctx, o.Lab, o.Member, n.Name)
-			if err != nil {
-				o.Log("%s is not in yet: %v", n.Name, err)
-			}
-			return err
-		})
-		return err
+		return scenarios.Admit(ctx, o.Lab, o.Member, n.Name)
 	}
 	return nil
 }

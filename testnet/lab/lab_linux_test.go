@@ -169,6 +169,15 @@ func TestNodesReachEachOther(t *testing.T) {
 	if _, err := ping(t, ana, old, short); err == nil {
 		t.Error("ben answers at the address it has left")
 	}
+	if err := ben.Move(ana.Address()); err == nil {
+		t.Error("two machines have one address")
+	}
+	given := ben.Address()
+	must(t, ben.Move(netip.Addr{}))
+	if ben.Address() == given || ben.Address() == ana.Address() {
+		t.Errorf("ben moved to %s", ben.Address())
+	}
+	reach(t, ana, ben, true)
 }
 
 // What one machine sends to another is lost; what comes back that way is not.

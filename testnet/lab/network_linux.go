@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -75,28 +76,34 @@ func (n *network) free() netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for {
-		n.last = n.last.Next()
-		taken := false
-		for _, p := range n.ports {
-			taken = taken || p.address == n.last
-		}
-		if !taken {
+		if n.last = n.last.Next(); n.offer(n.last) == nil {
 			return n.last
 		}
 	}
 }
 
+// offer tells why a machine cannot be given an address, nil when it can. The caller holds mu.
+func (n *network) offer(address netip.Addr) error {
+	if !Network.Contains(address) {
+		return fmt.Errorf("address %s is not in %s", address, Network)
+	}
+	if slices.ContainsFunc(n.ports, func(p *port) bool { return p.address == address }) {
+		return fmt.Errorf("address %s is another machine's", address)
+	}
+	return nil
+}
+
 // plug makes a machine with that address, on the first segment.
 func (n *network) plug(address netip.Addr) (*port, error) {
-	if !Network.Contains(address) {
-		return nil, fmt.Errorf("address %s is not in %s", address, Network)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.offer(address); err != nil {
+		return nil, err
 	}
 	s, err := newSpace()
 	if err != nil {
 		return nil, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	p := &port{space: s, name: fmt.Sprintf("port%d", len(n.ports)), address: address}
 	err = n.space.ip(
 		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", p.name, s.path()),
@@ -122,11 +129,11 @@ func (p *port) addressed() []string {
 
 // move gives the machine another address; connections of the old one hang, as they do on a laptop.
 func (n *network) move(p *port, address netip.Addr) error {
-	if !Network.Contains(address) {
-		return fmt.Errorf("address %s is not in %s", address, Network)
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.offer(address); err != nil {
+		return err
+	}
 	p.address = address
 	return p.space.ip(append([]string{"address flush dev eth0"}, p.addressed()...)...)
 }

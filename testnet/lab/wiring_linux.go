@@ -43,8 +43,13 @@ func (l *Lab) Lose(from, to string) error {
 	return l.network.lose(a.port, b.Address())
 }
 
-// Move gives the machine another address.
-func (n *Node) Move(address netip.Addr) error { return n.lab.network.move(n.port, address) }
+// Move gives the machine another address; the zero value: the next free one.
+func (n *Node) Move(address netip.Addr) error {
+	if !address.IsValid() {
+		address = n.lab.network.free()
+	}
+	return n.lab.network.move(n.port, address)
+}
 
 // Unplug takes the machine's cable out; its interface knows.
 func (n *Node) Unplug() error { return n.lab.network.carrier(n.port, false) }
