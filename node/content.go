@@ -67,6 +67,7 @@ type company struct {
 	results func() locate.Locator // the one results are announced to now
 	blobs   *blobIndex
 	fetcher *fetch.Fetcher
+	copying *fetch.Fetcher // of copies
 	lookup  *lookup.Lookup
 	copies  *lookup.Lookup // takes copies of what others made, at a bounded rate
 	copier  *replicate.Copier
@@ -135,7 +136,8 @@ func (c *content) begin() {
 	}
 	x.lookup = lookup.New(o)
 	f.Rate = replicaRate(n.config)
-	o.Fetcher = fetch.New(f)
+	x.copying = fetch.New(f)
+	o.Fetcher = x.copying
 	x.copies = lookup.New(o)
 	x.copier = c.newCopier(o.Locator)
 	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: x.noted, OneHop: x.onehop, Known: x.lookup, Keeper: c.newKeeper(x), Bridge: bridge}

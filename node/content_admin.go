@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -12,8 +13,10 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/fetch"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/mesh/peer"
+	"github.com/buildmesh/buildmesh/node/human"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
@@ -117,6 +120,36 @@ func (c *content) nameOf(id peer.ID) string {
 		return m.Name
 	}
 	return id.Short()
+}
+
+// problems are what members said or sent that cannot be right, with what ends it.
+func (c *content) problems() []*controlv1.Problem {
+	var all []*controlv1.Problem
+	evidence, err := c.receipts.Evidence()
+	if err == nil && len(evidence) > 0 {
+		all = append(all, &controlv1.Problem{Fix: "buildmesh cache disputes", Text: fmt.Sprintf(
+			"members disagree about results, which are not taken from the mesh any more; actions concerned: %d", len(evidence))})
+	}
+	for _, name := range c.company.Load().liars(c.nameOf) {
+		all = append(all, &controlv1.Problem{Fix: "buildmesh revoke " + name, Text: fmt.Sprintf(
+			"%s sent other bytes than it was asked for, which were thrown away; it is not asked again for %s; "+
+				"its disk may be failing: run buildmesh cache verify there", name, human.Age(fetch.LieFor))})
+	}
+	return all
+}
+
+// liars are the names of those that sent other bytes than they were asked for, since the start.
+func (x *company) liars(nameOf func(peer.ID) string) []string {
+	var names []string
+	for _, f := range []*fetch.Fetcher{x.fetcher, x.copying} {
+		for id, s := range f.Standings() {
+			if name := nameOf(id); s.Lies > 0 && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Disputes implements controlv1.ContentServer.

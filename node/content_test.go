@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -230,5 +232,54 @@ func TestRevokedResultsAreDropped(t *testing.T) {
 	}
 	if _, err := ana.result(t, action); status.Code(err) != codes.NotFound {
 		t.Errorf("the result a revoked peer made is still served: %v", err)
+	}
+}
+
+// TestWhoSentOtherBytesIsNamed: what a member's disk has changed is thrown away, and status says where it came from.
+func TestWhoSentOtherBytesIsNamed(t *testing.T) {
+	ana, ben := executing(t, t.TempDir(), "node.name=ana"), executing(t, t.TempDir(), "node.name=ben")
+	defer ben.stop()
+	defer ana.stop()
+	ben.joins(t, ana)
+	action := ben.action(t, "head -c 2000000 /dev/zero > out")
+	output := ben.executed(t, action).Result.OutputFiles[0].Digest.Hash
+	files, err := filepath.Glob(filepath.Join(ben.config.Dir.Cache, "store", "blobs", "*", "*"+output))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the output is in %q, %v", files, err)
+	}
+	rots(t, files[0])
+	ana.knows(t, ben, action)
+	if said := ana.Node.content.problems(); len(said) != 0 {
+		t.Errorf("before anything was fetched: %v", said)
+	}
+	if r, err := ana.result(t, action); status.Code(err) != codes.NotFound {
+		t.Errorf("a result whose output is damaged: %v, %v", r, err)
+	}
+	said := ana.Node.content.problems()
+	if len(said) != 1 || !strings.HasPrefix(said[0].Text, "ben sent other bytes than it was asked for") || said[0].Fix != "buildmesh revoke ben" {
+		t.Errorf("status says %v", said)
+	}
+}
+
+// rots changes a file as a failing disk does, which tells nobody.
+func rots(t *testing.T, path string) {
+	t.Helper()
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt([]byte("rot"), 1000); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, time.Time{}, before.ModTime()); err != nil {
+		t.Fatal(err)
 	}
 }

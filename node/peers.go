@@ -66,11 +66,7 @@ func (n *Node) peers(now time.Time) *controlv1.PeersResponse {
 	if n.content == nil {
 		return answer
 	}
-	evidence, err := n.content.receipts.Evidence()
-	if err == nil && len(evidence) > 0 {
-		answer.Problems = append(answer.Problems, &controlv1.Problem{Fix: "buildmesh cache disputes", Text: fmt.Sprintf(
-			"members disagree about results, which are not taken from the mesh any more; actions concerned: %d", len(evidence))})
-	}
+	answer.Problems = append(answer.Problems, n.content.problems()...)
 	return answer
 }
 
