@@ -1,0 +1,145 @@
+package sample
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	bspb "google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/buildmesh/buildmesh/dht/digest"
+)
+
+// Client builds samples at one endpoint.
+type Client struct {
+	conn  *grpc.ClientConn
+	blobs repb.ContentAddressableStorageClient
+	exec  repb.ExecutionClient
+	cache repb.ActionCacheClient
+	bytes bspb.ByteStreamClient
+}
+
+// Dial connects to an endpoint when it is first used. Close the client.
+func Dial(target string) (*Client, error) {
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	return &Client{
+		conn, repb.NewContentAddressableStorageClient(conn), repb.NewExecutionClient(conn), repb.NewActionCacheClient(conn),
+		bspb.NewByteStreamClient(conn),
+	}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() { _ = c.conn.Close() }
+
+// Built is what became of a sample.
+type Built struct {
+	Worker string // the node that ran it
+	Known  bool   // its result was known, nothing ran
+	Right  bool   // the output is what it has to be
+}
+
+// Build has a sample run, unless its result is known, and reads its output. An error is what the endpoint says when there is
+// no result.
+func (c *Client) Build(ctx context.Context, s Sample) (*Built, error) {
+	stream, err := c.execute(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		operation, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil, errors.New("the stream ended before the operation was done")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if operation.Done {
+			return c.built(ctx, s, operation)
+		}
+	}
+}
+
+// Find gives a result that is known and reads the output; nothing is run. Errors: NotFound as a gRPC status.
+func (c *Client) Find(ctx context.Context, s Sample) (*Built, error) {
+	result, err := c.result(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return c.look(ctx, s, result, true)
+}
+
+// result asks for a result that is known.
+func (c *Client) result(ctx context.Context, s Sample) (*repb.ActionResult, error) {
+	return c.cache.GetActionResult(ctx, &repb.GetActionResultRequest{ActionDigest: s.Digest().Proto()})
+}
+
+// execute stores what a sample is made of and asks for its result.
+func (c *Client) execute(ctx context.Context, s Sample) (repb.Execution_ExecuteClient, error) {
+	action, rest := s.encode()
+	q := &repb.BatchUpdateBlobsRequest{}
+	for _, data := range append(rest, action) {
+		q.Requests = append(q.Requests, &repb.BatchUpdateBlobsRequest_Request{Digest: digest.SHA256.Of(data).Proto(), Data: data})
+	}
+	stored, err := c.blobs.BatchUpdateBlobs(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range stored.Responses {
+		if err := status.ErrorProto(r.Status); err != nil {
+			return nil, fmt.Errorf("store %s: %w", r.Digest.GetHash(), err)
+		}
+	}
+	return c.exec.Execute(ctx, &repb.ExecuteRequest{ActionDigest: digest.SHA256.Of(action).Proto()})
+}
+
+// built reads the end of an operation.
+func (c *Client) built(ctx context.Context, s Sample, operation *longrunningpb.Operation) (*Built, error) {
+	response := &repb.ExecuteResponse{}
+	if err := operation.GetResponse().UnmarshalTo(response); err != nil {
+		return nil, err
+	}
+	if err := status.ErrorProto(response.Status); err != nil {
+		return nil, err
+	}
+	return c.look(ctx, s, response.Result, response.CachedResult)
+}
+
+// look compares the output of a result with what it has to be.
+func (c *Client) look(ctx context.Context, s Sample, result *repb.ActionResult, known bool) (*Built, error) {
+	if result.GetExitCode() != 0 || len(result.GetOutputFiles()) != 1 {
+		return nil, fmt.Errorf("exit code %d, %d outputs: %s", result.GetExitCode(), len(result.GetOutputFiles()), result.GetStderrRaw())
+	}
+	content, err := c.read(ctx, result.OutputFiles[0].Digest)
+	if err != nil {
+		return nil, fmt.Errorf("read the output: %w", err)
+	}
+	return &Built{
+		Worker: result.GetExecutionMetadata().GetWorker(), Known: known, Right: bytes.Equal(content, s.Content()),
+	}, nil
+}
+
+// read gives a blob.
+func (c *Client) read(ctx context.Context, d *repb.Digest) ([]byte, error) {
+	stream, err := c.bytes.Read(ctx, &bspb.ReadRequest{ResourceName: fmt.Sprintf("blobs/%s/%d", d.GetHash(), d.GetSizeBytes())})
+	var content []byte
+	for err == nil {
+		var part *bspb.ReadResponse
+		if part, err = stream.Recv(); err == nil {
+			content = append(content, part.Data...)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return content, nil
+	}
+	return nil, err
+}
