@@ -41,6 +41,10 @@ const (
 	Run           Phrase = "NAME: TEXT"
 	Keep          Phrase = "WORD = NAME: TEXT"
 	Attack        Phrase = "NAME attacks NAME with TEXT"
+	Plays         Phrase = "NAME plays TEXT"
+	Build         Phrase = "NAME builds TEXT"
+	Has           Phrase = "NAME has TEXT"
+	WithinFinds   Phrase = "within DURATION NAME finds TEXT"
 	Wait          Phrase = "wait DURATION"
 	Note          Phrase = "note NAMES"
 	AsNoted       Phrase = "within DURATION NAMES is/are as noted"
@@ -82,6 +86,10 @@ func Phrases() []Meaning {
 		{Throughout, "the first nodes see the second ones so all the time"},
 		{WithinPrinted, "run a verb on a node until it succeeds and prints what the transcript says"},
 		{Attack, "play an adversary on the first machine against the second"},
+		{Plays, "end the node and put an adversary in its seat: a member that means no good"},
+		{Build, "have the node build samples, all at once, and print who ran each and whether its bytes are right"},
+		{Has, "have the node build samples and print nothing: they must be right, wherever they come from"},
+		{WithinFinds, "ask the node for the results of samples until they are known to it or its mesh, and print whether the bytes are right"},
 		{Wait, "let time pass"},
 		{Note, "remember the nodes' memory and goroutines"},
 		{Join, "invite with the last node and join with the others"},

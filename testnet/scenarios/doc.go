@@ -1,6 +1,7 @@
 // Package scenarios holds the claims about a mesh of real nodes, one text file each, and plays them in a lab.
 //
-// Nouns: those of testnet/scenario; World (a lab in which sentences are done).
+// Nouns: those of testnet/scenario; World (a lab in which sentences are done). Adversaries without a seat in the mesh are
+// testnet/stranger, those with one are testnet/rogue; what is built is testnet/sample.
 //
 //	go test ./testnet/scenarios                          play all
 //	go test ./testnet/scenarios -run /partition -v       play one and print how long each wait took

@@ -28,12 +28,12 @@ const storyLimit = 5 * time.Minute
 var scratch string
 
 // programs builds what scenarios run, once.
-var programs = sync.OnceValues(func() (programs struct{ node, stranger string }, err error) {
-	programs.stranger = filepath.Join(scratch, "stranger")
+var programs = sync.OnceValues(func() (programs struct{ node, stranger, rogue string }, err error) {
+	programs.stranger, programs.rogue = filepath.Join(scratch, "stranger"), filepath.Join(scratch, "rogue")
 	if programs.node, err = lab.Build(context.Background(), scratch); err != nil {
 		return programs, err
 	}
-	cmd := exec.Command("go", "build", "-o", programs.stranger, "github.com/buildmesh/buildmesh/testnet/stranger")
+	cmd := exec.Command("go", "build", "-o", scratch, "github.com/buildmesh/buildmesh/testnet/stranger", "github.com/buildmesh/buildmesh/testnet/rogue")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	return programs, cmd.Run()
@@ -100,7 +100,8 @@ func play(t *testing.T, file string) {
 	defer cancel()
 	t.Logf("%s (seed %d)", script.Claim, *seed)
 	world := New(l)
-	world.Stranger, world.Patience, world.Log = built.stranger, *patience, t.Logf
+	t.Cleanup(world.Close)
+	world.Stranger, world.Rogue, world.Patience, world.Log = built.stranger, built.rogue, *patience, t.Logf
 	printed, err := scenario.Play(ctx, script, world)
 	if err != nil {
 		t.Errorf("%s: %v", file, err)

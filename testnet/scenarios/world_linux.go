@@ -18,18 +18,28 @@ import (
 type World struct {
 	Lab      *lab.Lab
 	Stranger string               // the program of testnet/stranger
+	Rogue    string               // the program of testnet/rogue
 	Patience float64              // by which every bound of a wait is multiplied
 	Log      func(string, ...any) // told how long waits took
 
-	codes map[string]string // kept by their word
-	notes map[string]note   // by node
-	ids   map[string]string // peer ids by node
+	codes  map[string]string // kept by their word
+	notes  map[string]note   // by node
+	ids    map[string]string // peer ids by node
+	rogues []*exec.Cmd       // that run
 }
 
 // New is a world without machines.
 func New(l *lab.Lab) *World {
 	return &World{Lab: l, Patience: 1, Log: func(string, ...any) {},
 		codes: map[string]string{}, notes: map[string]note{}, ids: map[string]string{}}
+}
+
+// Close ends the rogues; the lab's nodes are the lab's.
+func (w *World) Close() {
+	for _, cmd := range w.rogues {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
 }
 
 // Do does what a sentence says and returns what it prints.
@@ -40,6 +50,7 @@ func (w *World) Do(ctx context.Context, step scenario.Step) ([]string, error) {
 		scenario.Run: w.run, scenario.Keep: w.keep, scenario.WithinPrinted: w.withinPrinted,
 		scenario.Within: w.within, scenario.WithinAll: w.withinAll, scenario.Throughout: w.throughout,
 		scenario.Note: w.note, scenario.AsNoted: w.asNoted, scenario.Attack: w.attack,
+		scenario.Plays: w.play, scenario.Build: w.build, scenario.Has: w.has, scenario.WithinFinds: w.withinFinds,
 	}[step.Phrase]
 	if do != nil {
 		return do(ctx, step)

@@ -1,0 +1,22 @@
+// Command rogue is a member of a mesh that means no good: it has its seat by right and misuses it.
+//
+//	rogue ROLE DIR
+//
+// DIR is dir.base of a node of a lab that does not run: rogue takes its identity, its certificate, its store and its
+// receipts, and is to the others the member that the node was. It gossips, publishes a summary of the results that it has,
+// and serves blobs, receipts and the index as a node does (package dht/share), but for what its role spoils.
+//
+// Roles:
+//
+//	swapper    sends other bytes than it was asked for
+//	truncator  sends half of them
+//	hoarder    says that it has every blob, and sends none
+//	slowpoke   sends a byte every now and then
+//
+// It prints "ready" when all the others are in sight and name it as a holder of what it has, then plays until it is
+// interrupted or its lab ends.
+//
+// What it does not do: it lends no machine, and takes nothing from others. Who has no seat is testnet/stranger.
+//
+// Start reading at main.go, run; then role.go. It is seen at work in testnet/scenarios.
+package main
