@@ -187,17 +187,21 @@ func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.Action
 
 // findInMesh looks a result up among the other members after miss, the local cache's word. Of no mesh, it is that word.
 // from names the member whose result it is.
-func (n *Node) findInMesh(ctx context.Context, d digest.Digest, miss error, roots ...actioncache.Root) (found *repb.ActionResult, from string, err error) {
+func (n *Node) findInMesh(ctx context.Context, d digest.Digest, miss error, roots ...actioncache.Root) (r *repb.ActionResult, from string, err error) {
 	if n.content == nil || len(roots) == 0 {
 		return nil, "", miss
 	}
-	found, by, err := n.content.find(ctx, d, roots...)
+	found, err := n.content.find(ctx, d, roots...)
 	if err != nil {
 		return nil, "", err
 	}
 	n.results.found.Add(1)
+	by := found.Receipt.Executor
 	if by == n.identity.ID() {
-		return found, "", nil
+		return found.Result, "", nil
 	}
-	return found, n.nameOf(by), nil
+	if n.machine != nil {
+		n.machine.auditor.found(d, found)
+	}
+	return found.Result, n.nameOf(by), nil
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/lookup"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/lease"
@@ -37,12 +39,21 @@ func newAuditor(n *Node) (*auditor, error) {
 	return &auditor{node: n, sample: receipt.Sample{Share: percent / 100}}, nil
 }
 
-// Again implements lease.Auditor. A machine that is short of something makes nothing twice.
-func (x *auditor) Again(_ peer.ID, a *action.Action) bool {
-	if x.node.draining.Load() || x.node.machine.here(a.Platform) != nil || !x.sample.Draw(0) {
-		return false
+// Draw implements lease.Auditor.
+func (x *auditor) Draw(peer.ID) bool { return x.sample.Draw(0) }
+
+// Suits implements lease.Auditor. A machine that is short of something makes nothing twice, and what may read the network need
+// not read the same there twice.
+func (x *auditor) Suits(a *action.Action) bool {
+	return !x.node.draining.Load() && !a.Platform.Network && x.node.machine.here(a.Platform) == nil &&
+		x.node.lending.governor.Status().State == power.Open
+}
+
+// found has a result of a member, found for a client of this node, made again if it is drawn.
+func (x *auditor) found(d digest.Digest, f *lookup.Found) {
+	if l := x.node.machine.leasing; l != nil {
+		l.initiator.Found(d, f.Root == actioncache.Hermetic, lease.Made{By: f.Receipt.Executor, Result: f.Result})
 	}
-	return x.node.lending.governor.Status().State == power.Open
 }
 
 // Compare implements lease.Auditor. The receipts that came with results of members are kept already, this node's own is not.

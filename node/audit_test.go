@@ -5,6 +5,14 @@ import (
 	"strings"
 	"testing"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/platform"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
@@ -55,4 +63,83 @@ func TestAudit(t *testing.T) {
 	if s.Compared != 2 || s.Disputed != 1 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Fix, "disputes") {
 		t.Errorf("status: %v", s)
 	}
+}
+
+// lies has ben tell the mesh of a result of an action that he made up.
+func (p *pair) lies(t testing.TB, d digest.Digest) {
+	t.Helper()
+	made := &repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "out", Digest: p.ben.put(t, "a lie").Proto()}}}
+	root := p.ben.hostRoot()
+	if err := p.ben.results.cache.Put(t.Context(), actioncache.Key{Action: d, Root: root}, made); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.ben.Node.content.publish(t.Context(), &action.Action{Digest: d}, root, made); err != nil {
+		t.Fatal(err)
+	}
+	ana := p.ana.Node.content.company.Load()
+	eventually(t, "ana knows that ben has it", func() bool { return len(ana.holders([]cid.Key{ana.keyer.Result(d, root)})[0]) > 0 })
+}
+
+// TestAuditOfFound has ana make again what she did not have run but found at ben, of inputs that only ben has, and what ben made up.
+func TestAuditOfFound(t *testing.T) {
+	noLeaks(t)
+	p := newPair(t, "mesh.audit=100")
+	p.free()
+	auditor := p.ana.machine.auditor
+	honest := p.ben.action(t, "cat in > out; echo honest")
+	p.ben.executed(t, honest)
+	eventually(t, "ana finds it", func() bool {
+		_, err := p.ana.result(t, honest)
+		return err == nil
+	})
+	eventually(t, "the honest one was compared", func() bool { return auditor.compared.Load() == 1 })
+	if auditor.disputed.Load() != 0 || len(p.disputes(t)) != 0 {
+		t.Error("equal results are in dispute")
+	}
+
+	made := p.ben.action(t, "cat in > out; echo made up")
+	p.lies(t, made)
+	p.ana.action(t, "cat in > out; echo made up")
+	found := p.ana.executed(t, made)
+	if lie := digest.SHA256.Of([]byte("a lie")); !found.CachedResult || found.Result.OutputFiles[0].Digest.Hash != lie.Hex() {
+		t.Fatalf("%v", found)
+	}
+	eventually(t, "what he made up was compared", func() bool { return auditor.disputed.Load() == 1 })
+	if later := p.ana.why(t, made.Hex()).Entry.Remarks; len(later) != 1 || !strings.HasPrefix(later[0].Text, "made by ben and by ana: the outputs DIFFER") {
+		t.Errorf("why says later: %v", later)
+	}
+	eventually(t, "her own word is kept beside ben's", func() bool { return len(p.disputes(t)) > 0 })
+	if all := p.disputes(t); len(all) != 1 || len(all[0].Claims) != 2 || !slices.Equal(all[0].Outputs, []string{"out"}) || !strings.HasPrefix(all[0].Action, made.Hex()) {
+		t.Errorf("disputes: %v", all)
+	}
+	again := p.ana.executed(t, made)
+	if truth := digest.SHA256.Of([]byte("input")); !again.CachedResult || again.Result.OutputFiles[0].Digest.Hash != truth.Hex() {
+		t.Errorf("%v", again)
+	}
+	p.ana.stop()
+	p.ben.stop()
+}
+
+// TestAuditsNothing lists when nothing is made again.
+func TestAuditsNothing(t *testing.T) {
+	n := executing(t, t.TempDir(), slices.Concat(lender, []string{"exec.cores=1", "exec.network=true"})...)
+	x := n.machine.auditor
+	for range 1000 {
+		if x.Draw(peer.ID{1}) {
+			t.Fatal("a result is drawn at a rate of 0")
+		}
+	}
+	plain := &action.Action{}
+	if !x.Suits(plain) {
+		t.Fatal("an ordinary action is not made again")
+	}
+	for name, request := range map[string]platform.Request{"reads the network": {Network: true}, "another system": {OSFamily: "plan9"}} {
+		if x.Suits(&action.Action{Platform: request}) {
+			t.Errorf("made again: %s", name)
+		}
+	}
+	if _, err := (lendingAnswers{lending: n.lending}).Pause(t.Context(), &controlv1.PauseRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a paused machine makes nothing again", func() bool { return !x.Suits(plain) })
 }

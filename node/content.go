@@ -312,15 +312,14 @@ func (c *content) changed(change member.Change) {
 
 // find looks a result up in the mesh. A hit is complete and local. Errors wrap actioncache.ErrNotFound on a miss, whatever
 // the reason: running is always right.
-// by is who answers for it.
-func (c *content) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (r *repb.ActionResult, by peer.ID, err error) {
+func (c *content) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (*lookup.Found, error) {
 	x := c.company.Load()
 	found, err := x.lookup.Find(ctx, d, roots...)
 	if err != nil {
-		return nil, peer.ID{}, fmt.Errorf("%w: %w", actioncache.ErrNotFound, err)
+		return nil, fmt.Errorf("%w: %w", actioncache.ErrNotFound, err)
 	}
 	x.blobs.addResult(d.Function(), found.Result)
-	return found.Result, found.Receipt.Executor, nil
+	return found, nil
 }
 
 // publish signs a result that this node has made and stored, and tells the mesh of it, unless it is private.

@@ -61,7 +61,7 @@ func (n *Node) openLeasing(m *machine, runner *run.Runner) *leasing {
 	})
 	l.initiator = lease.NewInitiator(lease.InitiatorOptions{
 		Self: n.identity.ID(), Epoch: uint64(time.Now().UnixNano()), Executor: l.executor, Run: countedExecutor{runner, m.counts},
-		Network: n.mesh.transport, Blobs: n.store, Content: content, Receipts: receipts, Auditor: m.auditor, Class: l.class,
+		Spare: countedExecutor{runner.Guests(), m.counts}, Network: n.mesh.transport, Blobs: n.store, Content: content, Receipts: receipts, Auditor: m.auditor, Class: l.class,
 		Place: place.Options{Explain: true}, History: n.history, MaxTimeout: n.config.Exec.MaxTimeout,
 	}, place.Peer{Name: n.config.Node.Name, Offer: m.offer, Speed: 1})
 	l.ready.Store(true)

@@ -29,7 +29,7 @@ func lost(err error) error { return &failedError{why: place.Lost, err: err} }
 
 // run takes an attempt from its reservation to its result.
 func (i *Initiator) run(ctx context.Context, t *attempt, lease *ID) {
-	var link executor = i.ownLink()
+	var link executor = i.ownLink(t.work)
 	if t.Peer != i.options.Self {
 		link = &remote{initiator: i, peer: t.Peer}
 	}
@@ -54,6 +54,9 @@ func (i *Initiator) run(ctx context.Context, t *attempt, lease *ID) {
 			close(t.work.granted)
 		}
 	})
+	if t.Peer == i.options.Self {
+		i.Refresh() // what was told between the reservation and now counts its cores twice
+	}
 	select {
 	case <-t.work.watched:
 	case <-ctx.Done():
@@ -77,7 +80,7 @@ func (i *Initiator) request(t *attempt) Request {
 	a := t.work.action
 	return Request{
 		Caller: i.options.Self, Action: a.Digest, Invocation: t.work.request.Meta.Invocation, Attempt: t.Attempt, Epoch: i.options.Epoch,
-		Cores: t.Cores, MemoryBytes: t.MemoryBytes, Alone: a.DoNotCache || t.work.request.SkipCacheLookup || !t.work.audit.By.IsZero(),
+		Cores: t.Cores, MemoryBytes: t.MemoryBytes, Alone: a.DoNotCache || t.work.request.SkipCacheLookup || t.work.audits(),
 	}
 }
 
@@ -141,50 +144,6 @@ func (i *Initiator) completed(t *attempt, outcome *flight.Outcome, err error, to
 	i.compare(t, outcome, err, current)
 }
 
-// compare gives the auditor what can be compared, and has results made again that it wants.
-func (i *Initiator) compare(t *attempt, outcome *flight.Outcome, err error, current bool) {
-	w, auditor := t.work, i.options.Auditor
-	if auditor == nil || err != nil || w.action.DoNotCache {
-		return
-	}
-	made := Made{By: t.Peer, Result: outcome.Result}
-	counted, ended := i.counted(w)
-	switch {
-	case !w.audit.By.IsZero():
-		auditor.Compare(w.action, w.audit, made)
-	case !current && ended:
-		auditor.Compare(w.action, counted, made)
-	case current && t.Peer != i.options.Self && auditor.Again(t.Peer, w.action):
-		r := w.request
-		r.Priority, r.SkipCacheLookup = 1<<30, true // behind everything a person waits for
-		if again := i.submit(w.action, r, made); again != nil {
-			again.watch(silent{})
-		}
-	}
-}
-
-// counted is the result that counted; false when there is none, or none yet: an attempt that was given up may bring its
-// result while the next one runs.
-func (i *Initiator) counted(w *work) (Made, bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !w.ended || w.err != nil || w.outcome == nil || w.outcome.Result == nil {
-		return Made{}, false
-	}
-	for _, a := range w.trace.Attempts {
-		if a.Won {
-			return Made{By: a.Peer, Result: w.outcome.Result}, true
-		}
-	}
-	return Made{}, false
-}
-
-// silent is the observer of work that nobody watches.
-type silent struct{}
-
-func (silent) Output(string, string)                 {}
-func (silent) Metadata(*repb.ExecutedActionMetadata) {}
-
 // sampleOf reads what a run needed from its result. What a peer claims is bounded by what was seen.
 func sampleOf(o *flight.Outcome, took time.Duration) place.Sample {
 	m := o.Result.GetExecutionMetadata()
@@ -233,7 +192,12 @@ type own struct {
 	runner   flight.Executor
 }
 
-func (i *Initiator) ownLink() *own { return &own{i.options.Executor, i.options.Run} }
+func (i *Initiator) ownLink(w *work) *own {
+	if w.audits() {
+		return &own{i.options.Executor, i.options.Spare}
+	}
+	return &own{i.options.Executor, i.options.Run}
+}
 
 func (o *own) reserve(_ context.Context, r Request) (ID, *Refusal, error) {
 	id, _, refusal := o.executor.reserve(r)

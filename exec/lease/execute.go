@@ -65,17 +65,7 @@ func (e *Executor) prepare(ctx context.Context, d digest.Digest, caller peer.ID,
 	}
 	limits := e.options.Limits
 	limits.WholeRoot = limits.WholeRoot || start.WholeRoot
-	a, err := action.Decode(ctx, e.options.Blobs, d, limits)
-	for range 2 { // the Action names its Command: they may be fetched one after the other
-		var missing *action.MissingError
-		if !errors.As(err, &missing) {
-			break
-		}
-		if err := e.options.Content.Fetch(ctx, caller, missing.Digests); err != nil {
-			return nil, 0, err
-		}
-		a, err = action.Decode(ctx, e.options.Blobs, d, limits)
-	}
+	a, err := decode(ctx, from{e.options.Blobs, e.options.Content, caller}, d, limits)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -90,6 +80,29 @@ func (e *Executor) prepare(ctx context.Context, d digest.Digest, caller peer.ID,
 		return nil, fetched, err
 	}
 	return withMemory(a, start.MemoryBytes), fetched, nil
+}
+
+// from is the local blobs and a peer that has those that are not here.
+type from struct {
+	Blobs
+	Content
+	peer peer.ID
+}
+
+// decode is action.Decode of what is here or at a peer.
+func decode(ctx context.Context, f from, d digest.Digest, limits action.Limits) (*action.Action, error) {
+	a, err := action.Decode(ctx, f.Blobs, d, limits)
+	for range 2 { // the Action names its Command: they may be fetched one after the other
+		var missing *action.MissingError
+		if !errors.As(err, &missing) {
+			break
+		}
+		if err := f.Fetch(ctx, f.peer, missing.Digests); err != nil {
+			return nil, err
+		}
+		a, err = action.Decode(ctx, f.Blobs, d, limits)
+	}
+	return a, err
 }
 
 // errNotHere marks what is no fault of the action: another executor may run it.

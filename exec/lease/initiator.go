@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc"
 
 	"github.com/buildmesh/buildmesh/exec/action"
@@ -23,27 +22,13 @@ type Network interface {
 	Control(ctx context.Context, id peer.ID) (grpc.ClientConnInterface, error)
 }
 
-// Auditor is told of results that can be compared for free, and asked whether a result is to be made a second time. Its
-// methods must be quick.
-type Auditor interface {
-	// Again reports whether the result of a peer is to be made again, here, to be compared.
-	Again(from peer.ID, a *action.Action) bool
-	// Compare gets two results of one action.
-	Compare(a *action.Action, first, second Made)
-}
-
-// Made is a result and who made it.
-type Made struct {
-	By     peer.ID
-	Result *repb.ActionResult
-}
-
 // InitiatorOptions is what an Initiator works with.
 type InitiatorOptions struct {
 	Self     peer.ID
 	Epoch    uint64          // must differ from that of every earlier Initiator of this peer
 	Executor *Executor       // this machine's
 	Run      flight.Executor // runs this machine's own actions
+	Spare    flight.Executor // runs what nobody waits for; nil: Run
 	Network  Network         // nil: alone
 	Blobs    Blobs
 	Content  Content
@@ -64,6 +49,8 @@ type Initiator struct {
 	stop    context.CancelCauseFunc
 	working sync.WaitGroup
 
+	suspects chan suspect // wait to be made again
+
 	selfMu sync.Mutex // held from reading the own room to telling it, so that the last told is the last read; before mu
 	self   place.Peer // guarded by selfMu; what does not change of it
 
@@ -73,7 +60,7 @@ type Initiator struct {
 	attempts map[place.Try]*attempt
 	lines    map[peer.ID]*line
 	sequence uint64
-	audits   int // results being made a second time
+	auditing *work // makes a result again; nil: none does
 	timer    *time.Timer
 	closed   bool
 }
@@ -100,6 +87,9 @@ type work struct {
 	trace   place.Trace
 }
 
+// audits reports whether the work makes a result again.
+func (w *work) audits() bool { return !w.audit.By.IsZero() }
+
 // attempt is one try under way.
 type attempt struct {
 	*place.Reserve
@@ -116,8 +106,11 @@ func NewInitiator(o InitiatorOptions, self place.Peer) *Initiator {
 	if o.MaxTimeout <= 0 {
 		o.MaxTimeout = 24 * time.Hour
 	}
+	if o.Spare == nil {
+		o.Spare = o.Run
+	}
 	i := &Initiator{
-		options: o, self: self, core: place.New(o.Place, o.History), works: map[uint64]*work{},
+		options: o, self: self, suspects: make(chan suspect, maxSuspects), core: place.New(o.Place, o.History), works: map[uint64]*work{},
 		attempts: map[place.Try]*attempt{}, lines: map[peer.ID]*line{},
 	}
 	i.ctx, i.stop = context.WithCancelCause(context.Background())
@@ -127,6 +120,7 @@ func NewInitiator(o InitiatorOptions, self place.Peer) *Initiator {
 	i.mu.Unlock()
 	o.Executor.enter(o.Self, &waiter{push: i.ownOffer})
 	i.Refresh()
+	i.working.Go(i.audit)
 	return i
 }
 
@@ -236,18 +230,16 @@ func (i *Initiator) withdraw(w *work, why error) {
 	w.here.Wait()
 }
 
-// maxAudits bounds the results that are made a second time at once: they take slots that work may come for.
-const maxAudits = 1
-
-// submit gives an action to the core; nil after Close, and for an audit while there are enough.
+// submit gives an action to the core; nil after Close.
 func (i *Initiator) submit(a *action.Action, r flight.Request, audit Made) *work {
+	class := place.Local
+	if audit.By.IsZero() {
+		class = i.options.Class(a)
+	}
 	i.mu.Lock()
-	if i.closed || !audit.By.IsZero() && i.audits >= maxAudits {
+	if i.closed {
 		i.mu.Unlock()
 		return nil
-	}
-	if !audit.By.IsZero() {
-		i.audits++
 	}
 	i.sequence++
 	w := &work{
@@ -255,11 +247,10 @@ func (i *Initiator) submit(a *action.Action, r flight.Request, audit Made) *work
 		granted: make(chan struct{}), watched: make(chan struct{}), done: make(chan struct{}),
 	}
 	i.works[w.id] = w
-	i.mu.Unlock()
-	class := place.Local
-	if audit.By.IsZero() {
-		class = i.options.Class(a)
+	if w.audits() {
+		i.auditing = w
 	}
+	i.mu.Unlock()
 	w.trace.Class = class
 	i.step(func(c *place.Core, now time.Time) {
 		c.Submit(now, place.Work{
@@ -275,9 +266,12 @@ func (i *Initiator) submit(a *action.Action, r flight.Request, audit Made) *work
 func (i *Initiator) step(tell func(c *place.Core, now time.Time)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	tell(i.core, time.Now())
-	for _, d := range i.core.Decisions() {
-		i.carryOut(d)
+	now := time.Now()
+	tell(i.core, now)
+	for again := true; again; again = i.yield(now) {
+		for _, d := range i.core.Decisions() {
+			i.carryOut(d)
+		}
 	}
 	if next := i.core.Next(); !next.IsZero() && !i.closed {
 		i.timer.Reset(max(time.Until(next), time.Millisecond))
@@ -371,8 +365,8 @@ func (i *Initiator) end(w *work, o *flight.Outcome, err error) {
 	}
 	w.ended, w.outcome, w.err = true, o, err
 	delete(i.works, w.id)
-	if !w.audit.By.IsZero() {
-		i.audits--
+	if i.auditing == w {
+		i.auditing = nil
 	}
 	close(w.done)
 }

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -352,75 +351,6 @@ func TestHedge(t *testing.T) {
 			t.Errorf("%+v, %v", o.Placement, err)
 		}
 		<-slow.ctx.Done()
-	})
-}
-
-// auditor wants everything made again.
-type auditor struct{ compared chan [2]Made }
-
-func (a auditor) Again(peerID, *action.Action) bool            { return true }
-func (a auditor) Compare(_ *action.Action, first, second Made) { a.compared <- [2]Made{first, second} }
-
-func TestMadeAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMesh(t)
-		audit := auditor{make(chan [2]Made, 1)}
-		one := m.node(1, func(_ *fakeNode, o *InitiatorOptions) { o.Auditor = audit })
-		two := m.node(2)
-		m.meet()
-		free := one.busy()
-		p := one.place(one.action("a"))
-		(<-two.runs).done("x")
-		p.wait()
-		free()
-		(<-one.runs).done("y")
-		if c := <-audit.compared; c[0].By != two.id || c[1].By != one.id || c[0].Result.OutputFiles[0].Digest.Hash == c[1].Result.OutputFiles[0].Digest.Hash {
-			t.Errorf("compared %v", c)
-		}
-		m.close()
-	})
-}
-
-// heldContent holds back outputs until it is let go.
-type heldContent struct {
-	Content
-	asked, let chan struct{}
-}
-
-func (h heldContent) Outputs(ctx context.Context, from peerID, fn digest.Function, r *repb.ActionResult) error {
-	h.asked <- struct{}{}
-	<-h.let
-	return h.Content.Outputs(context.WithoutCancel(ctx), from, fn, r)
-}
-
-// TestLateBeforeTheEnd has a result come in from a peer that was given up, while nobody else has brought one: there is
-// nothing to compare it with.
-func TestLateBeforeTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMesh(t)
-		held := heldContent{asked: make(chan struct{}), let: make(chan struct{})}
-		audit := auditor{make(chan [2]Made, 2)}
-		one := m.node(1, func(_ *fakeNode, o *InitiatorOptions) {
-			held.Content, o.Content, o.Auditor = o.Content, &held, audit
-		})
-		two := m.node(2)
-		m.meet()
-		free := one.busy()
-		p := one.place(one.action("a"))
-		(<-two.runs).done("x")
-		<-held.asked
-		one.initiator.Gone(two.id)
-		close(held.let)
-		synctest.Wait()
-		if len(audit.compared) != 0 {
-			t.Errorf("compared %v", <-audit.compared)
-		}
-		free()
-		(<-one.runs).done("y")
-		if o, err := p.wait(); err != nil || len(o.Placement.Attempts) != 2 {
-			t.Errorf("%+v, %v", o, err)
-		}
-		m.close()
 	})
 }
 
