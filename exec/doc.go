@@ -8,6 +8,7 @@
 //	flight       executions in flight: equal ones merge, many clients may watch one
 //	place        which machine runs it: decisions only
 //	lease        the promise of room there, kept over the network
+//	merge        equal actions that several members run at the same time become one
 //	slot         cores and memory as reservable units
 //	stage        the input root as read-only layers on disk
 //	fingerprint  what of this machine an action can see, as one value

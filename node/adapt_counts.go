@@ -23,7 +23,7 @@ type counts struct {
 
 func newCounts(m *web.Metrics) *counts {
 	c := &counts{metrics: m, ended: make(map[web.Outcome]*atomic.Int64)}
-	for _, o := range []web.Outcome{web.Succeeded, web.Failed, web.Fault, web.Cancelled, web.Cached} {
+	for _, o := range []web.Outcome{web.Succeeded, web.Failed, web.Fault, web.Cancelled, web.Cached, web.Merged} {
 		c.ended[o] = new(atomic.Int64)
 	}
 	return c
@@ -39,11 +39,11 @@ func (c *counts) end(o web.Outcome) {
 func (c *counts) status() *controlv1.Actions {
 	return &controlv1.Actions{
 		Succeeded: c.ended[web.Succeeded].Load(), Failed: c.ended[web.Failed].Load(), Faults: c.ended[web.Fault].Load(),
-		Cancelled: c.ended[web.Cancelled].Load(), Cached: c.ended[web.Cached].Load(),
+		Cancelled: c.ended[web.Cancelled].Load(), Cached: c.ended[web.Cached].Load(), Merged: c.ended[web.Merged].Load(),
 	}
 }
 
-// countedExecutor counts what an executor runs and how long its parts take.
+// countedExecutor counts what an executor runs and how long its parts take. A run that is given up for another's is no end.
 type countedExecutor struct {
 	flight.Executor
 	counts *counts
@@ -52,7 +52,9 @@ type countedExecutor struct {
 // Execute implements flight.Executor.
 func (e countedExecutor) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
 	outcome, err := e.Executor.Execute(ctx, a, o)
-	e.counts.end(outcomeOf(ctx, outcome, err))
+	if !errors.Is(context.Cause(ctx), flight.ErrMerged) {
+		e.counts.end(outcomeOf(ctx, outcome, err))
+	}
 	if err == nil {
 		m := outcome.Result.GetExecutionMetadata()
 		e.phase(web.Staging, m.GetInputFetchStartTimestamp(), m.GetInputFetchCompletedTimestamp())

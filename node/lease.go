@@ -14,6 +14,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/lease"
+	"github.com/buildmesh/buildmesh/exec/merge"
 	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/exec/run"
@@ -41,6 +42,7 @@ type leasing struct {
 	machine   *machine
 	executor  *lease.Executor
 	initiator *lease.Initiator
+	merger    *merge.Merger
 	ready     atomic.Bool // initiator is set
 }
 
@@ -66,6 +68,7 @@ func (n *Node) openLeasing(m *machine, runner *run.Runner) *leasing {
 	}, place.Peer{Name: n.config.Node.Name, Offer: m.offer, Speed: 1})
 	l.ready.Store(true)
 	l.executor.Register(n.mesh.transport.ControlServer())
+	l.openMerging()
 	n.onClose("leases", func() error {
 		l.initiator.Close()
 		l.executor.Close()
@@ -92,7 +95,7 @@ func (n *Node) openPeers(context.Context) error {
 	n.mesh.seat.Watch(func(c member.Change) {
 		for _, id := range c.Out {
 			l.executor.Expel(id)
-			l.initiator.Gone(id)
+			l.gone(id)
 		}
 	})
 	n.lending.leases.Store(l)
@@ -145,10 +148,16 @@ func (l *leasing) followRoster(ctx context.Context) {
 		for id := range known {
 			if !alive[id] {
 				delete(known, id)
-				l.initiator.Gone(id)
+				l.gone(id)
 			}
 		}
 	}
+}
+
+// gone tells that a member left.
+func (l *leasing) gone(id peer.ID) {
+	l.initiator.Gone(id)
+	l.merger.Gone(id)
 }
 
 // followFacts tells the initiator what members say of themselves, each thing once: in a busy mesh of many every one of them

@@ -184,13 +184,17 @@ func (n *Node) runOptions(m *machine, dir string) run.Options {
 
 // newFlights makes the table of executions.
 func (n *Node) newFlights(m *machine, executor *run.Runner) *flight.Table {
-	return flight.New(flight.Options{
+	o := flight.Options{
 		Blobs: n.store, Placer: n.openPlacer(m, executor), Streams: n.logs,
 		Results: flightResults{n.results, n, actioncache.Root(m.fingerprint.Sum), m.counts},
 		Match:   m.match,
 		Status:  reapi.Status, Limits: action.Limits{MaxTimeout: n.config.Exec.MaxTimeout},
 		WholeRootInstances: instances(n.config.Exec.RootInstances), Worker: n.config.Node.Name, Ended: n.journal.Ended,
-	})
+	}
+	if m.leasing != nil && m.bots == nil { // what a bot made is for this node's clients only
+		o.Merger = m.leasing.merger
+	}
+	return flight.New(o)
 }
 
 // match reports whether anybody fulfils a request, before anything is done for it.

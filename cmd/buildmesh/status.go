@@ -89,9 +89,9 @@ func statusRows(s *controlv1.StatusResponse) []string {
 			human.Cores(s.Slots.GetCoresBusy()), human.Cores(s.Slots.GetCores()),
 			human.Bytes(s.Slots.GetMemoryBusyBytes()), human.Bytes(s.Slots.GetMemoryBytes()),
 			human.Count(s.Slots.GetRunning()), human.Count(s.Slots.GetQueued())),
-		fmt.Sprintf("actions\t%s succeeded, %s failed, %s from the cache, %s cancelled, %s faults",
+		fmt.Sprintf("actions\t%s succeeded, %s failed, %s from the cache, %s merged with a member's, %s cancelled, %s faults",
 			human.Count(s.Actions.GetSucceeded()), human.Count(s.Actions.GetFailed()), human.Count(s.Actions.GetCached()),
-			human.Count(s.Actions.GetCancelled()), human.Count(s.Actions.GetFaults())))
+			human.Count(s.Actions.GetMerged()), human.Count(s.Actions.GetCancelled()), human.Count(s.Actions.GetFaults())))
 }
 
 // meshText is the mesh in a few words.

@@ -146,17 +146,24 @@ func missText(w *controlv1.WhyResponse, now time.Time) string {
 // placeRows is where an action ran and how that place was found.
 func placeRows(e *journalv1.Entry) []string {
 	p := e.Placing
+	var rows []string
+	if e.Vain != "" {
+		rows = append(rows, "merge\t"+e.Vain)
+	}
+	if e.Merged != "" {
+		return append(rows, "place\tmerged with "+e.Merged+"'s, which began before")
+	}
 	if p == nil {
 		if by := e.GetOutcome().GetWorker(); by != "" {
-			return []string{"place\ton " + by + ", where there was no choice"}
+			rows = append(rows, "place\ton "+by+", where there was no choice")
 		}
-		return nil
+		return rows
 	}
 	text := p.Class + " action"
 	if waited := p.Waited.AsDuration(); waited >= time.Millisecond {
 		text += ", waited " + span(p.Waited) + " for a free slot"
 	}
-	rows := []string{"place\t" + text}
+	rows = append(rows, "place\t"+text)
 	for _, a := range p.Attempts {
 		rows = append(rows, attemptRows(a)...)
 	}

@@ -81,6 +81,10 @@ func TestWhyText(t *testing.T) {
 	failed.Placing, failed.Timeline, failed.Remarks = nil, &journalv1.Timeline{Total: took(200 * time.Microsecond)}, nil
 	again := proto.CloneOf(before)
 	again.Outcome.ExitCode = 1
+	merged := ranEntry()
+	merged.Merged, merged.Placing, merged.Remarks = "ben", nil, nil
+	vain := ranEntry()
+	vain.Vain, vain.Placing.Attempts = "waited 5 s for ben's: it left", vain.Placing.Attempts[1:]
 	var out bytes.Buffer
 	for _, c := range []struct {
 		name   string
@@ -90,6 +94,8 @@ func TestWhyText(t *testing.T) {
 		{"a hit", &controlv1.WhyResponse{Entry: hit}},
 		{"nobody fulfils it", &controlv1.WhyResponse{Entry: failed}},
 		{"it failed before", &controlv1.WhyResponse{Entry: ranEntry(), Before: again, Same: again}},
+		{"a member ran it at the same time", &controlv1.WhyResponse{Entry: merged}},
+		{"a member ran it at the same time, and left", &controlv1.WhyResponse{Entry: vain}},
 		{"the same action", &controlv1.WhyResponse{Entry: before, Before: before, Same: before}},
 	} {
 		out.WriteString("== " + c.name + "\n")

@@ -46,6 +46,9 @@ func (l *Locator) Self() peer.ID { return l.self }
 
 func (l *Locator) ring() ring { return newRing(l.self, l.members.Members()) }
 
+// Keeper is the first of the members a key belongs to, this node among them.
+func (l *Locator) Keeper(k cid.Key) peer.ID { return l.ring().replicas(k)[0] }
+
 // Announce implements locate.Locator. Replicas that cannot be reached learn of the keys later.
 func (l *Locator) Announce(ctx context.Context, keys []cid.Key) error {
 	l.mu.Lock()

@@ -2,13 +2,15 @@
 // independently of the client that asked.
 //
 // Nouns: Table (all flights of a node), Flight (one execution, watched by any number of clients),
-// State (a flight at one moment, with a version), Request, Outcome (what an executor brings back).
+// State (a flight at one moment, with a version), Request, Outcome (what an executor brings back),
+// Merger (has what several nodes run at the same time be run once).
 //
 // A flight passes through the stages of the protocol in this order, never back:
 //
 //  1. CACHE_CHECK: Results.Get, unless skip_cache_lookup or do_not_cache
 //  2. QUEUED: Placer.Place; by itself a machine gives its slots by priority and in turn between invocations
-//  3. EXECUTING: Executor.Execute
+//  3. EXECUTING: Executor.Execute, or, when another node began it before, Merge.Await; when that
+//     brings nothing, 2 again under the name of 3
 //  4. COMPLETED: Results.Put, unless do_not_cache, exit code != 0 or an error; then the Response is visible
 //
 // Promises:

@@ -23,6 +23,8 @@ var (
 	ErrClosed = errors.New("executions are closed")
 	// ErrCancelled ends a flight that somebody cancelled. It wraps context.Canceled.
 	ErrCancelled = fmt.Errorf("execution was cancelled: %w", context.Canceled)
+	// ErrMerged ends a run because another node's of the same action began before. The flight goes on.
+	ErrMerged = errors.New("another node began it before")
 	// ErrAbandoned ends a flight that nobody watched any more. It wraps context.Canceled.
 	ErrAbandoned = fmt.Errorf("execution was abandoned by its client: %w", context.Canceled)
 )
@@ -55,6 +57,7 @@ type Outcome struct {
 	Message    string             // for a person: where it ran, why it ended as it did
 	ServerLogs map[string]*repb.LogFile
 	Placement  *place.Trace // how it found its place; nil: by itself
+	Merged     string       // the node whose run was waited for instead; "": none
 }
 
 // Ending is a flight that is over, for whoever keeps a journal.
@@ -64,7 +67,9 @@ type Ending struct {
 	Created   time.Time
 	Lookup    Lookup
 	Response  *repb.ExecuteResponse // must not be changed
-	Placement *place.Trace          // nil: it was cached, or ran where there is no choice
+	Placement *place.Trace          // nil: it was cached or merged, or ran where there is no choice
+	Merged    string                // the node whose run was waited for instead; "": none
+	Vain      error                 // why waiting for another node's run brought nothing; nil: it was not tried, or did
 }
 
 // Lookup is what asking for a known result brought.

@@ -34,7 +34,8 @@ func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
 		s.Stage = repb.ExecutionStage_QUEUED
 		s.Metadata = &repb.ExecutedActionMetadata{QueuedTimestamp: queued}
 	})
-	outcome, err := t.execute(ctx, f, queued)
+	merge := t.merge(f)
+	outcome, vain, err := t.execute(ctx, f, merge, queued)
 	if outcome == nil {
 		outcome = &Outcome{}
 	}
@@ -45,13 +46,15 @@ func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
 		err = fmt.Errorf("execute %s: %w", f.request.Action.Short(), context.Cause(ctx))
 	}
 	t.complete(outcome, queued)
-	if err == nil {
-		err := t.save(f, outcome.Result)
-		if err != nil { // the result stands; only the next client has to run it again
-			outcome.Message = joinText(outcome.Message, "the result was not cached: "+err.Error())
+	made := false
+	if err == nil && outcome.Merged == "" {
+		var failed error
+		if made, failed = t.save(f, outcome.Result); failed != nil { // the result stands; only the next client has to run it again
+			outcome.Message = joinText(outcome.Message, "the result was not cached: "+failed.Error())
 		}
 	}
-	ending.Placement = outcome.Placement
+	merge.End(made)
+	ending.Placement, ending.Merged, ending.Vain = outcome.Placement, outcome.Merged, vain
 	ending.Response = &repb.ExecuteResponse{
 		Result: outcome.Result, Message: outcome.Message, ServerLogs: outcome.ServerLogs, Status: t.status(err),
 	}
@@ -60,7 +63,7 @@ func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
 
 // lookup asks the cache. Whatever keeps it from answering counts as a miss: running is always right.
 func (t *Table) lookup(ctx context.Context, f *Flight) (r *repb.ActionResult, l Lookup) {
-	if t.options.Results == nil || f.request.SkipCacheLookup || f.action.DoNotCache {
+	if !t.shares(f) {
 		return nil, Lookup{}
 	}
 	l.Asked = true
@@ -88,13 +91,9 @@ func whereFound(r *repb.ActionResult, from string) string {
 	return text
 }
 
-// execute finds a place for the action and runs it there.
-func (t *Table) execute(ctx context.Context, f *Flight, queued *timestamppb.Timestamp) (outcome *Outcome, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			outcome, err = nil, &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
+// attempt finds a place for the action and runs it there. It fails with ErrMerged when another node is known to have begun
+// before.
+func (t *Table) attempt(ctx context.Context, f *Flight, m Merge, queued *timestamppb.Timestamp) (*Outcome, error) {
 	executor, release, err := t.options.Placer.Place(ctx, f.action, f.request)
 	if err != nil {
 		return nil, unsupported(err)
@@ -106,7 +105,14 @@ func (t *Table) execute(ctx context.Context, f *Flight, queued *timestamppb.Time
 	f.enter(repb.ExecutionStage_EXECUTING)
 	o := &observer{flight: f, streams: t.options.Streams, queued: queued}
 	defer o.close()
-	return executor.Execute(ctx, f.action, o)
+	own, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m.Running(func() { cancel(ErrMerged) })
+	outcome, err := executor.Execute(own, f.action, o)
+	if err != nil && errors.Is(context.Cause(own), ErrMerged) {
+		return nil, ErrMerged
+	}
+	return outcome, err
 }
 
 // complete adds what the executor cannot know, and makes sure that a result never serialises to nothing.
@@ -124,20 +130,21 @@ func (t *Table) complete(o *Outcome, queued *timestamppb.Timestamp) {
 	}
 }
 
-// save puts a good result into the cache. It has no deadline of the client's: the work is done, and a
-// flight that is cancelled in this moment keeps its result.
-func (t *Table) save(f *Flight, r *repb.ActionResult) (err error) {
+// save puts a good result into the cache and reports whether it is there. It has no deadline of the client's: the work is
+// done, and a flight that is cancelled in this moment keeps its result.
+func (t *Table) save(f *Flight, r *repb.ActionResult) (saved bool, err error) {
 	if t.options.Results == nil || f.action.DoNotCache || r.ExitCode != 0 {
-		return nil
+		return false, nil
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
+			saved, err = false, &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return t.options.Results.Put(ctx, f.action, r)
+	err = t.options.Results.Put(ctx, f.action, r)
+	return err == nil, err
 }
 
 // status translates an error for ExecuteResponse.status; nil gives OK.

@@ -27,6 +27,7 @@ type Options struct {
 	Results  Results                      // nil: nothing is cached
 	Slots    Slots                        // nil: everything runs at once
 	Placer   Placer                       // nil: Here, with Executor and Slots
+	Merger   Merger                       // nil: what others run is not asked for
 	Ended    func(Ending)                 // told of every flight that is over; must be quick; nil: nobody
 	Streams  Follower                     // nil: the output cannot be read while it is written
 	Match    func(platform.Request) error // whether any executor fulfils a request; nil: all do

@@ -50,7 +50,10 @@ func (j *Journal) entryOf(e flight.Ending, at time.Time) *journalv1.Entry {
 	entry.Subject = subjectOf(entry)
 	entry.Cache = cacheOf(e)
 	entry.Outcome = outcomeOf(e.Response)
-	entry.Timeline = timelineOf(e, at)
+	entry.Timeline, entry.Merged = timelineOf(e, at), clip(e.Merged)
+	if e.Vain != nil {
+		entry.Vain = clip(e.Vain.Error())
+	}
 	if e.Placement != nil {
 		entry.Placing = j.placingOf(e.Placement)
 	}

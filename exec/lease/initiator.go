@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,8 @@ type work struct {
 	outcome *flight.Outcome
 	err     error
 	ended   bool
-	placed  bool // granted is closed
+	given   error // why it was given up; nil: it was not
+	placed  bool  // granted is closed
 	trace   place.Trace
 }
 
@@ -225,7 +227,10 @@ func (w *work) watch(o flight.Observer) {
 
 // withdraw gives a work up, unless it is done.
 func (i *Initiator) withdraw(w *work, why error) {
-	i.step(func(c *place.Core, now time.Time) { c.Withdraw(now, w.id) })
+	i.step(func(c *place.Core, now time.Time) {
+		w.given = why
+		c.Withdraw(now, w.id)
+	})
 	i.finish(w, nil, why)
 	w.here.Wait()
 }
@@ -291,7 +296,7 @@ func (i *Initiator) carryOut(d place.Decision) {
 		i.answer(d)
 	case *place.Cancel:
 		if t := i.attempts[d.Try]; t != nil {
-			t.cancel(errUnwanted)
+			t.cancel(cmp.Or(t.work.given, errUnwanted))
 		}
 	case *place.Fail:
 		if w := i.works[d.Work]; w != nil {

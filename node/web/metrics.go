@@ -59,6 +59,7 @@ const (
 	Fault     Outcome = "fault"     // could not be run
 	Cancelled Outcome = "cancelled" // nobody wanted it any more
 	Cached    Outcome = "cached"    // answered from the action results
+	Merged    Outcome = "merged"    // answered by what a member ran at the same time
 )
 
 // Action counts one execution that ended.

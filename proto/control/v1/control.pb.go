@@ -767,6 +767,7 @@ type Actions struct {
 	Faults        int64                  `protobuf:"varint,3,opt,name=faults,proto3" json:"faults,omitempty"` // could not be run
 	Cancelled     int64                  `protobuf:"varint,4,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	Cached        int64                  `protobuf:"varint,5,opt,name=cached,proto3" json:"cached,omitempty"` // answered from the action results without running
+	Merged        int64                  `protobuf:"varint,6,opt,name=merged,proto3" json:"merged,omitempty"` // answered by what a member ran at the same time
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -832,6 +833,13 @@ func (x *Actions) GetCancelled() int64 {
 func (x *Actions) GetCached() int64 {
 	if x != nil {
 		return x.Cached
+	}
+	return 0
+}
+
+func (x *Actions) GetMerged() int64 {
+	if x != nil {
+		return x.Merged
 	}
 	return 0
 }
@@ -1461,13 +1469,14 @@ const file_proto_control_v1_control_proto_rawDesc = "" +
 	"\x04hits\x18\x03 \x01(\x03R\x04hits\x12\x16\n" +
 	"\x06misses\x18\x04 \x01(\x03R\x06misses\x12\x1b\n" +
 	"\tmax_bytes\x18\x05 \x01(\x03R\bmaxBytes\x12\x14\n" +
-	"\x05found\x18\x06 \x01(\x03R\x05found\"\x8d\x01\n" +
+	"\x05found\x18\x06 \x01(\x03R\x05found\"\xa5\x01\n" +
 	"\aActions\x12\x1c\n" +
 	"\tsucceeded\x18\x01 \x01(\x03R\tsucceeded\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\x03R\x06failed\x12\x16\n" +
 	"\x06faults\x18\x03 \x01(\x03R\x06faults\x12\x1c\n" +
 	"\tcancelled\x18\x04 \x01(\x03R\tcancelled\x12\x16\n" +
-	"\x06cached\x18\x05 \x01(\x03R\x06cached\"\xab\x01\n" +
+	"\x06cached\x18\x05 \x01(\x03R\x06cached\x12\x16\n" +
+	"\x06merged\x18\x06 \x01(\x03R\x06merged\"\xab\x01\n" +
 	"\x06Flight\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\tR\x05stage\x12\x1a\n" +

@@ -227,10 +227,12 @@ type Entry struct {
 	EnvironmentSum uint64    `protobuf:"fixed64,15,opt,name=environment_sum,json=environmentSum,proto3" json:"environment_sum,omitempty"`
 	PlatformSum    uint64    `protobuf:"fixed64,16,opt,name=platform_sum,json=platformSum,proto3" json:"platform_sum,omitempty"`
 	Cache          *Cache    `protobuf:"bytes,17,opt,name=cache,proto3" json:"cache,omitempty"`
-	Placing        *Placing  `protobuf:"bytes,18,opt,name=placing,proto3" json:"placing,omitempty"` // absent: it was not run, or where there is no choice
+	Placing        *Placing  `protobuf:"bytes,18,opt,name=placing,proto3" json:"placing,omitempty"` // absent: it was not run or merged, or where there is no choice
 	Timeline       *Timeline `protobuf:"bytes,19,opt,name=timeline,proto3" json:"timeline,omitempty"`
 	Outcome        *Outcome  `protobuf:"bytes,20,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	Remarks        []*Remark `protobuf:"bytes,21,rep,name=remarks,proto3" json:"remarks,omitempty"` // set when it is read, never stored
+	Merged         string    `protobuf:"bytes,22,opt,name=merged,proto3" json:"merged,omitempty"`   // the member whose run was waited for; empty: none
+	Vain           string    `protobuf:"bytes,23,opt,name=vain,proto3" json:"vain,omitempty"`       // why waiting for a member's run brought nothing; empty: it was not tried, or did
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -410,6 +412,20 @@ func (x *Entry) GetRemarks() []*Remark {
 		return x.Remarks
 	}
 	return nil
+}
+
+func (x *Entry) GetMerged() string {
+	if x != nil {
+		return x.Merged
+	}
+	return ""
+}
+
+func (x *Entry) GetVain() string {
+	if x != nil {
+		return x.Vain
+	}
+	return ""
 }
 
 // Cache is what the look-up for a known result said.
@@ -1104,7 +1120,7 @@ const file_proto_journal_v1_journal_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xfc\x05\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xa8\x06\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1a\n" +
@@ -1130,7 +1146,9 @@ const file_proto_journal_v1_journal_proto_rawDesc = "" +
 	"\aplacing\x18\x12 \x01(\v2\x1d.buildmesh.journal.v1.PlacingR\aplacing\x12:\n" +
 	"\btimeline\x18\x13 \x01(\v2\x1e.buildmesh.journal.v1.TimelineR\btimeline\x127\n" +
 	"\aoutcome\x18\x14 \x01(\v2\x1d.buildmesh.journal.v1.OutcomeR\aoutcome\x126\n" +
-	"\aremarks\x18\x15 \x03(\v2\x1c.buildmesh.journal.v1.RemarkR\aremarks\"\x85\x02\n" +
+	"\aremarks\x18\x15 \x03(\v2\x1c.buildmesh.journal.v1.RemarkR\aremarks\x12\x16\n" +
+	"\x06merged\x18\x16 \x01(\tR\x06merged\x12\x12\n" +
+	"\x04vain\x18\x17 \x01(\tR\x04vain\"\x85\x02\n" +
 	"\x05Cache\x12=\n" +
 	"\averdict\x18\x01 \x01(\x0e2#.buildmesh.journal.v1.Cache.VerdictR\averdict\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x16\n" +
