@@ -316,11 +316,22 @@ func (c *content) find(ctx context.Context, d digest.Digest, roots ...actioncach
 	x := c.company.Load()
 	found, err := x.lookup.Find(ctx, d, roots...)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", actioncache.ErrNotFound, err)
+		return nil, meshMiss{err}
 	}
 	x.blobs.addResult(d.Function(), found.Result)
 	return found, nil
 }
+
+// meshMiss is a lookup in the mesh that found nothing, as the cache of results knows it.
+type meshMiss struct{ error }
+
+func (m meshMiss) Error() string { return actioncache.ErrNotFound.Error() + ": " + m.error.Error() }
+
+// Is makes it an actioncache.ErrNotFound.
+func (meshMiss) Is(target error) bool { return target == actioncache.ErrNotFound }
+
+// Unwrap gives the lookup's own error.
+func (m meshMiss) Unwrap() error { return m.error }
 
 // publish signs a result that this node has made and stored, and tells the mesh of it, unless it is private.
 func (c *content) publish(ctx context.Context, a *action.Action, root actioncache.Root, r *repb.ActionResult) error {

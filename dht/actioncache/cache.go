@@ -125,8 +125,8 @@ func (c *Cache) Close() error { return c.log.Close() }
 // refers to. The message is shared: callers clone it before they change anything. Errors: ErrNotFound,
 // or what the blob store or the disk failed with.
 func (c *Cache) Get(ctx context.Context, key Key) (*repb.ActionResult, error) {
-	removals, now := c.blobs.Removals(), c.options.Clock()
 	if known := c.memory.get(key); known != nil {
+		removals, now := c.blobs.Removals(), c.options.Clock()
 		if known.fresh(removals, now, c.options.TouchEvery) {
 			c.hits.Add(1)
 			c.warm.Add(1)
@@ -139,6 +139,7 @@ func (c *Cache) Get(ctx context.Context, key Key) (*repb.ActionResult, error) {
 	if err != nil {
 		return nil, c.miss(key, err)
 	}
+	removals, now := c.blobs.Removals(), c.options.Clock()
 	blobs, err := c.references(ctx, key.Action.Function(), result)
 	if err == nil {
 		err = c.present(ctx, blobs)

@@ -3,6 +3,7 @@ package cid
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"sync"
 
 	gocid "github.com/ipfs/go-cid"
 	multihash "github.com/multiformats/go-multihash"
@@ -29,18 +30,20 @@ func (k Key) String() string { return hex.EncodeToString(k[:8]) }
 // purpose separates this use of the mesh's secret from all others.
 const purpose = "buildmesh 2026-11 key of the content index"
 
-// Keyer makes keys under one mesh's secret.
-type Keyer struct{ keyed *blake3.Hasher }
+// Keyer makes keys under one mesh's secret. Safe for concurrent use.
+type Keyer struct{ hashers sync.Pool } // of *blake3.Hasher, keyed and empty: one takes 10 KiB
 
 // NewKeyer derives the key of the keyed hash from the mesh's secret, which may have any length.
 func NewKeyer(secret []byte) *Keyer {
 	var key [32]byte
 	blake3.DeriveKey(purpose, secret, key[:])
-	keyed, err := blake3.NewKeyed(key[:])
-	if err != nil { // only another length could cause it
-		panic("cid: " + err.Error())
-	}
-	return &Keyer{keyed: keyed}
+	return &Keyer{hashers: sync.Pool{New: func() any {
+		keyed, err := blake3.NewKeyed(key[:])
+		if err != nil { // only another length could cause it
+			panic("cid: " + err.Error())
+		}
+		return keyed
+	}}}
 }
 
 // The kinds of things a key is of.
@@ -64,7 +67,9 @@ func (k *Keyer) key(kind byte, d digest.Digest, root []byte) (key Key) {
 	b = append(b, hash[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(d.Size()))
 	b = append(b, root...)
-	h := k.keyed.Clone()
+	h := k.hashers.Get().(*blake3.Hasher)
+	defer k.hashers.Put(h)
+	h.Reset()
 	h.Write(b)
 	h.Sum(key[:0])
 	return key

@@ -52,19 +52,24 @@ func (l *Lookup) Find(ctx context.Context, action digest.Digest, roots ...action
 			return found, err
 		}
 	}
-	return nil, l.miss(action)
+	return nil, &missError{action}
 }
 
-func (l *Lookup) miss(action digest.Digest) error {
-	return fmt.Errorf("result of action %s: %w", action.Short(), ErrNotFound)
+// missError is a lookup that found nothing. Most find nothing, so it is put into words only when somebody reads it.
+type missError struct{ action digest.Digest }
+
+func (e *missError) Error() string {
+	return "result of action " + e.action.Short() + ": " + ErrNotFound.Error()
 }
+
+// Unwrap makes every miss an ErrNotFound.
+func (e *missError) Unwrap() error { return ErrNotFound }
 
 // candidates gives the peers to ask for each key: none where a miss is remembered, where what is known is
 // taken off too.
 func (l *Lookup) candidates(ctx context.Context, keys []cid.Key, known [][][]byte) ([][]peer.ID, error) {
 	all := make([][]peer.ID, len(keys))
-	var open []cid.Key
-	var places []int
+	open, places := make([]cid.Key, 0, len(keys)), make([]int, 0, len(keys))
 	l.mu.Lock()
 	for i, k := range keys {
 		if until, is := l.negative[k]; is && time.Now().Before(until) {
@@ -146,14 +151,14 @@ func (l *Lookup) find(ctx context.Context, key actioncache.Key, known [][]byte, 
 	}
 	if chosen == nil {
 		l.remember(place)
-		return nil, l.miss(key.Action)
+		return nil, &missError{key.Action}
 	}
 	holders = append(holders, slices.DeleteFunc(slices.Clone(candidates), l.far)...) // a bridge need not have what its site has
 	result, err := l.complete(ctx, key, chosen, holders)
 	if errors.Is(err, errIncomplete) {
 		l.stat.incomplete.Add(1)
 		l.remember(place)
-		return nil, fmt.Errorf("%w: %w", l.miss(key.Action), err)
+		return nil, fmt.Errorf("%w: %w", &missError{key.Action}, err)
 	}
 	if err != nil {
 		return nil, err

@@ -224,7 +224,7 @@ func (l *Lookup) Adopt(ctx context.Context, raw []byte, key cid.Key, from peer.I
 	}
 	_, err = l.complete(ctx, actioncache.Key{Action: s.Action, Root: s.Root}, r, []peer.ID{from})
 	if errors.Is(err, errIncomplete) {
-		return fmt.Errorf("%w: %w", l.miss(s.Action), err)
+		return fmt.Errorf("%w: %w", &missError{s.Action}, err)
 	}
 	if err != nil {
 		return err

@@ -56,6 +56,24 @@ func TestMissSendsNothing(t *testing.T) {
 	}
 }
 
+// A miss under two roots takes little memory: nothing is put into words for nobody, no hasher made.
+func TestMissAllocations(t *testing.T) {
+	const most = 10
+	w := newWorld(t, 3, mesh, nil)
+	w.nodes[0].build(t, "one", "x")
+	w.settle(t, 0, 1, actionOf("one"))
+	w.connected(t)
+	absent := actionOf("absent")
+	allocations := testing.AllocsPerRun(1000, func() {
+		if _, err := w.nodes[1].lookup.Find(t.Context(), absent, root, actioncache.Root{7}); !errors.Is(err, lookup.ErrNotFound) {
+			t.Errorf("found what nobody has: %v", err)
+		}
+	})
+	if allocations > most {
+		t.Errorf("a miss takes %v allocations, want %d at most", allocations, most)
+	}
+}
+
 // Many at once look for the same and for different results: each is asked for once, and together.
 func TestTogether(t *testing.T) {
 	w := newWorld(t, 2, mesh, nil)

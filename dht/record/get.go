@@ -71,13 +71,11 @@ type wanted struct {
 // at once, so values of one call may share memory. A value whose bytes are damaged is removed and
 // given as not found, and the error wraps ErrCorrupt while all other values are good.
 func (l *Log) Get(keys []Key) ([]Value, error) {
-	if err := l.begin(); err != nil {
-		return nil, err
-	}
-	defer l.end()
 	values := make([]Value, len(keys))
 	frames, err := l.claim(keys, values)
-	defer l.unclaim(frames)
+	if len(frames) > 0 {
+		defer l.unclaim(frames)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,16 +93,23 @@ func (l *Log) Get(keys []Key) ([]Value, error) {
 	return values, damage
 }
 
-// claim looks keys up and holds the segments of those that are inline.
+// claim looks keys up and holds the segments of those that are inline. If there are any, the call uses files from here to
+// unclaim.
 func (l *Log) claim(keys []Key, values []Value) ([]wanted, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	frames := make([]wanted, 0, len(keys))
-	now := l.now()
+	if l.closed {
+		return nil, ErrClosed
+	}
+	var frames []wanted
+	var now uint32 // 0: not read yet, as nothing was found
 	for i := range keys {
 		p := l.index.find(&keys[i])
 		if p == 0 {
 			continue
+		}
+		if now == 0 {
+			now = l.now()
 		}
 		l.touch(p, now)
 		e := l.index.at(p)
@@ -117,6 +122,10 @@ func (l *Log) claim(keys []Key, values []Value) ([]wanted, error) {
 			return frames, err
 		}
 		s.users++
+		if frames == nil {
+			l.inflight++
+			frames = make([]wanted, 0, len(keys)-i)
+		}
 		frames = append(frames, wanted{s, int64(e.offset), e.size, i})
 	}
 	return frames, nil
@@ -128,6 +137,8 @@ func (l *Log) unclaim(frames []wanted) {
 	for _, f := range frames {
 		l.doneUsing(f.segment)
 	}
+	l.inflight--
+	l.changed.Broadcast()
 }
 
 // runLength is how many of the sorted frames one read takes.

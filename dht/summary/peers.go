@@ -85,12 +85,11 @@ func (p *Peers) find(keys []cid.Key, far bool) [][]peer.ID {
 	found := make([][]peer.ID, len(keys))
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	now := time.Now()
 	for _, s := range p.all {
 		if s.far && !far {
 			break
 		}
-		if !s.muted.IsZero() && now.Before(s.muted) {
+		if !s.muted.IsZero() && time.Now().Before(s.muted) {
 			continue
 		}
 		for i, k := range keys {

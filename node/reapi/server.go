@@ -78,11 +78,16 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
+// streamWorkers is how many goroutines outlive their call: a new one grows its stack several times in each. Calls that find
+// all of them busy have one of their own.
+const streamWorkers = 32
+
 // options shape the gRPC server for few clients on the same machine that move much data.
 func options(buffers *pool, a *around) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(&codec{pool: buffers}),
 		experimental.BufferPool(buffers),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.UnaryInterceptor(a.unary),
 		grpc.StreamInterceptor(a.stream),
 		grpc.MaxRecvMsgSize(maxMessage),
