@@ -2,6 +2,7 @@ package share_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/fetch"
 	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 )
@@ -138,7 +140,8 @@ func misdeeds() map[string]misdeed {
 }
 
 // TestAdversaries: node 0 is honest, node 1 is not and is asked first. Whatever it does, node 2 gets every
-// blob whole within the time, and node 1's standing says what it is.
+// blob whole within the time, and node 1's standing says what it is. A liar is found out by what it answers, so the honest node
+// answers after that: on a busy machine it would else be done before.
 func TestAdversaries(t *testing.T) {
 	for name, c := range misdeeds() {
 		t.Run(name, func(t *testing.T) {
@@ -155,6 +158,15 @@ func TestAdversaries(t *testing.T) {
 			fill(t, bad.store, 500, 2000)
 			fill(t, bad.store, 2, 2<<20)
 			fill(t, bad.store, 1, 40<<20)
+			if c.lies {
+				honest.Freeze()
+				var waiting sync.WaitGroup
+				waiting.Go(func() {
+					defer honest.Thaw()
+					victim.foundOut(bad.ID)
+				})
+				defer waiting.Wait()
+			}
 			victim.fetchAll(t, append(small, large...), bad.ID, honest.ID)
 			standing := victim.fetcher.Standings()[bad.ID]
 			if (standing.Lies > 0) != c.lies {
@@ -164,6 +176,13 @@ func TestAdversaries(t *testing.T) {
 				t.Errorf("the honest node's standing is %+v", s)
 			}
 		})
+	}
+}
+
+// foundOut waits until a liar is known as one, or as long as a provider may take.
+func (n *node) foundOut(liar peer.ID) {
+	for deadline := time.Now().Add(fetch.GiveUp); n.fetcher.Standings()[liar].Lies == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
 	}
 }
 
