@@ -130,26 +130,29 @@ func (c *content) problems() []*controlv1.Problem {
 		all = append(all, &controlv1.Problem{Fix: "buildmesh cache disputes", Text: fmt.Sprintf(
 			"members disagree about results, which are not taken from the mesh any more; actions concerned: %d", len(evidence))})
 	}
-	for _, name := range c.company.Load().liars(c.nameOf) {
-		all = append(all, &controlv1.Problem{Fix: "buildmesh revoke " + name, Text: fmt.Sprintf(
-			"%s sent other bytes than it was asked for, which were thrown away; it is not asked again for %s; "+
-				"its disk may be failing: run buildmesh cache verify there", name, human.Age(fetch.LieFor))})
+	suspects := func(ids []peer.ID, format string, args ...any) {
+		for _, name := range c.names(slices.Values(ids)) {
+			all = append(all, &controlv1.Problem{Fix: "buildmesh revoke " + name, Text: name + " " + fmt.Sprintf(format, args...)})
+		}
 	}
+	x := c.company.Load()
+	suspects(x.liars(), "sent other bytes than it was asked for, which were thrown away; it is not asked again for %s; "+
+		"its disk may be failing: run buildmesh cache verify there", human.Age(fetch.LieFor))
+	suspects(x.lookup.Forgers(), "showed receipts that prove nothing; the results were not taken")
 	return all
 }
 
-// liars are the names of those that sent other bytes than they were asked for, since the start.
-func (x *company) liars(nameOf func(peer.ID) string) []string {
-	var names []string
+// liars are those that sent other bytes than they were asked for, since the start.
+func (x *company) liars() []peer.ID {
+	var ids []peer.ID
 	for _, f := range []*fetch.Fetcher{x.fetcher, x.copying} {
 		for id, s := range f.Standings() {
-			if name := nameOf(id); s.Lies > 0 && !slices.Contains(names, name) {
-				names = append(names, name)
+			if s.Lies > 0 && !slices.Contains(ids, id) {
+				ids = append(ids, id)
 			}
 		}
 	}
-	slices.Sort(names)
-	return names
+	return ids
 }
 
 // Disputes implements controlv1.ContentServer.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -59,9 +60,9 @@ func (c *content) shares(wanted func(receipt.Statement) bool) (shares, error) {
 }
 
 // names are what people call some peers, in order.
-func (c *content) names(of map[peer.ID]int64) []string {
+func (c *content) names(ids iter.Seq[peer.ID]) []string {
 	var all []string
-	for id := range of {
+	for id := range ids {
 		all = append(all, c.nameOf(id))
 	}
 	slices.Sort(all)
@@ -109,7 +110,7 @@ func (a contentAnswers) Pin(ctx context.Context, q *controlv1.PinRequest) (*cont
 	if err != nil {
 		return nil, archiveError(err)
 	}
-	answer.Signers, answer.Providers = a.node.content.names(s.signed), a.node.content.names(s.provided)
+	answer.Signers, answer.Providers = a.node.content.names(maps.Keys(s.signed)), a.node.content.names(maps.Keys(s.provided))
 	return answer, nil
 }
 

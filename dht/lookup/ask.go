@@ -100,7 +100,10 @@ func (a *asking) take(r reply) (*receipt.Receipt, error) {
 	}
 	l := a.lookup
 	place := l.options.Keyer.Result(a.key.Action, a.key.Root)
-	some := l.checkAll(a.key, r.answer.receipts)
+	some, forged := l.checkAll(a.key, r.answer.receipts)
+	if forged {
+		l.forged(r.id)
+	}
 	a.report(r, len(some) > 0)
 	for _, one := range some {
 		if err := l.keep(place, one); err != nil {

@@ -70,7 +70,7 @@ func (l *Lookup) pull(ctx context.Context, fn digest.Function, r *repb.ActionRes
 	add(&blobs, r.StderrDigest)
 	limit := tree.DefaultLimits().MaxDirectoryBytes
 	if slices.ContainsFunc(trees, func(d digest.Digest) bool { return d.Size() > limit }) {
-		return fmt.Errorf("%w: a Tree message of more than %d bytes", errIncomplete, limit)
+		return fmt.Errorf("%w: %w: a Tree message of more than %d bytes", errIncomplete, tree.ErrInvalid, limit)
 	}
 	if err := l.fetch(ctx, append(blobs, trees...), holders); err != nil {
 		return err

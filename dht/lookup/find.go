@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/dht/tree"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 )
 
@@ -140,7 +142,7 @@ func (l *Lookup) flight(ctx context.Context, key cid.Key, find func() (*Found, e
 func (l *Lookup) find(ctx context.Context, key actioncache.Key, known [][]byte, candidates []peer.ID) (*Found, error) {
 	place := l.options.Keyer.Result(key.Action, key.Root)
 	var holders []peer.ID
-	receipts := l.checkAll(key, known)
+	receipts, _ := l.checkAll(key, known)
 	chosen := l.choose(place, receipts)
 	if chosen == nil && len(candidates) > 0 {
 		l.stat.asked.Add(1)
@@ -158,6 +160,9 @@ func (l *Lookup) find(ctx context.Context, key actioncache.Key, known [][]byte, 
 	if errors.Is(err, errIncomplete) {
 		l.stat.incomplete.Add(1)
 		l.remember(place)
+		if errors.Is(err, tree.ErrInvalid) {
+			l.forged(chosen.Executor)
+		}
 		return nil, fmt.Errorf("%w: %w", &missError{key.Action}, err)
 	}
 	if err != nil {
@@ -188,18 +193,34 @@ func (l *Lookup) remember(key cid.Key) {
 	l.negative[key] = now.Add(NegativeFor)
 }
 
-// checkAll keeps the receipts that are believed, and counts those that are not.
-func (l *Lookup) checkAll(key actioncache.Key, raw [][]byte) []*receipt.Receipt {
-	var all []*receipt.Receipt
+// checkAll keeps the receipts that are believed and counts those that are not; forged says that one of these is none at all,
+// or of something else.
+func (l *Lookup) checkAll(key actioncache.Key, raw [][]byte) (all []*receipt.Receipt, forged bool) {
 	for _, b := range raw {
 		r, err := l.check(b, key)
 		if err != nil {
 			l.stat.refused.Add(1)
+			forged = forged || errors.Is(err, receipt.ErrInvalid)
 			continue
 		}
 		all = append(all, r)
 	}
-	return all
+	return all, forged
+}
+
+// forged notes a peer that showed a receipt which no honest one shows.
+func (l *Lookup) forged(id peer.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forgers[id] = struct{}{}
+}
+
+// Forgers are those that showed receipts which no honest peer shows, since the start: malformed ones, those of another
+// action or mesh, and those of trees beyond every limit.
+func (l *Lookup) Forgers() []peer.ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.forgers))
 }
 
 // choose weighs receipts by the policy; those of a quarantined action count only when they are one's own.

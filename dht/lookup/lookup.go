@@ -101,6 +101,7 @@ type Lookup struct {
 	askers   map[peer.ID]*asker
 	slow     map[peer.ID]time.Time // left out until then
 	negative map[cid.Key]time.Time // misses until then
+	forgers  map[peer.ID]struct{}
 	flights  map[cid.Key]*flight
 	closed   bool
 
@@ -133,7 +134,7 @@ func (l *Lookup) Stat() Stat {
 func New(o Options) *Lookup {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Lookup{options: o, ctx: ctx, cancel: cancel, askers: map[peer.ID]*asker{}, slow: map[peer.ID]time.Time{},
-		negative: map[cid.Key]time.Time{}, flights: map[cid.Key]*flight{}}
+		negative: map[cid.Key]time.Time{}, forgers: map[peer.ID]struct{}{}, flights: map[cid.Key]*flight{}}
 }
 
 // Close ends every call.

@@ -222,6 +222,7 @@ func TestRevokedExecutor(t *testing.T) {
 	w.trust.revoked[w.nodes[0].ID] = true
 	w.trust.mu.Unlock()
 	w.want(t, 2, "one") // served by an honest node, signed by a revoked one
+	w.forgers(t, 2)
 	if s := w.nodes[2].lookup.Stat(); s.Refused == 0 {
 		t.Errorf("counts are %+v", s)
 	}
@@ -232,6 +233,15 @@ type fixed struct{ answer share.Answer }
 
 func (f fixed) Answers(_ context.Context, keys []cid.Key) ([]share.Answer, error) {
 	return slices.Repeat([]share.Answer{f.answer}, len(keys)), nil
+}
+
+// forgers checks whom a node takes for one that forges receipts.
+func (w *world) forgers(t *testing.T, at int, want ...int) {
+	t.Helper()
+	got := w.nodes[at].lookup.Forgers()
+	if len(got) != len(want) || len(want) > 0 && got[0] != w.nodes[want[0]].ID {
+		t.Errorf("node %d takes %v for forgers, want %v", at, got, want)
+	}
 }
 
 // Replayer answers with a good receipt of another action, or of another mesh.
@@ -263,6 +273,7 @@ func TestReplayer(t *testing.T) {
 			if s := w.nodes[1].lookup.Stat(); s.Refused == 0 || s.Hits != 0 {
 				t.Errorf("counts are %+v", s)
 			}
+			w.forgers(t, 1, 0)
 		})
 	}
 }
@@ -302,6 +313,7 @@ func TestHugeTree(t *testing.T) {
 	}
 	w.settle(t, 0, 1, key.Action)
 	w.want(t, 1, "one")
+	w.forgers(t, 1, 0)
 }
 
 // A cancelled lookup leaves the others their own.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/share"
+	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
 )
 
 // blobs is the service of blobs, as the role spoils it.
@@ -71,4 +72,27 @@ func (r results) Answers(_ context.Context, keys []cid.Key) ([]share.Answer, err
 		answers[i] = share.Answer{Receipts: raw[i], Complete: len(raw[i]) > 0}
 	}
 	return answers, nil
+}
+
+// content is the service of summaries and results, as the role spoils it.
+type content struct {
+	*share.Content
+	rogue *rogue
+}
+
+// Results implements contentv1.ContentServer.
+func (c *content) Results(ctx context.Context, q *contentv1.ResultsRequest) (*contentv1.ResultsResponse, error) {
+	answer, err := c.Content.Results(ctx, q)
+	if err != nil || c.rogue.role.answer == nil {
+		return answer, err
+	}
+	for i, a := range answer.Answers {
+		if len(a.Receipts) == 0 {
+			continue
+		}
+		if err := c.rogue.role.answer(c.rogue, cid.Key(q.Keys[i]), a); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
 }

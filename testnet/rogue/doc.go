@@ -12,6 +12,9 @@
 //	truncator  sends half of them
 //	hoarder    says that it has every blob, and sends none
 //	slowpoke   sends a byte every now and then
+//	liar       signs other outputs than those it made
+//	replayer   shows the receipt of another action than the one asked for
+//	foreigner  shows a receipt that it signed for another mesh
 //
 // It prints "ready" when all the others are in sight and name it as a holder of what it has, then plays until it is
 // interrupted or its lab ends.

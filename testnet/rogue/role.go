@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -9,6 +10,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
 )
 
 // role is in what a rogue is no honest member. What is nil it does as they do.
@@ -16,6 +22,7 @@ type role struct {
 	hoards bool                                                                      // it says that it has every blob
 	batch  func(context.Context, *repb.BatchReadBlobsResponse)                       // spoils small blobs
 	stream func(to grpc.ServerStreamingServer[bspb.ReadResponse], data []byte) error // sends instead of the bytes of a large one
+	answer func(*rogue, cid.Key, *contentv1.Answer) error                            // spoils what it tells of a result that it has
 }
 
 // roles are the roles by name.
@@ -41,6 +48,21 @@ var roles = map[string]role{
 		batch:  func(ctx context.Context, _ *repb.BatchReadBlobsResponse) { <-ctx.Done() },
 		stream: drip,
 	},
+	"liar": {answer: signs(func(r *rogue, s *receipt.Statement) error {
+		for _, file := range s.Result.OutputFiles {
+			content := bytes.Repeat([]byte("lie\n"), int(file.Digest.SizeBytes))[:file.Digest.SizeBytes]
+			file.Digest = digest.SHA256.Of(content).Proto()
+			if err := r.store.Put(context.Background(), digest.SHA256.Of(content), content); err != nil {
+				return err
+			}
+		}
+		return nil
+	})},
+	"replayer": {answer: replay},
+	"foreigner": {answer: signs(func(r *rogue, s *receipt.Statement) error {
+		s.Mesh = r.identity.ID().String()
+		return nil
+	})},
 }
 
 // each changes the content of every blob of a batch.

@@ -109,11 +109,10 @@ func (r *rogue) serve() error {
 	spoiled.register(r.links.BulkServer())
 	noted := onehop.NewIndex()
 	r.summary = summary.NewPublisher(32)
-	served := &share.Content{
+	contentv1.RegisterContentServer(r.links.ControlServer(), &content{rogue: r, Content: &share.Content{
 		Guard: guard, Publisher: r.summary, Index: noted, Known: results{r},
 		OneHop: onehop.New(r.identity.ID(), noted, locate.Only(func() []locate.Member { return nil }), r.links),
-	}
-	served.Register(r.links.ControlServer())
+	}})
 	if err := r.receipts.Keys(func(k cid.Key) error { r.keys = append(r.keys, k); return nil }); err != nil {
 		return err
 	}
@@ -154,7 +153,9 @@ func (r *rogue) known(ctx context.Context) error {
 				r.presence.Board.Set(r.says(heard.Facts))
 				told = true
 			}
-			last = errors.Join(last, r.namedBy(ctx, m))
+			if heard.Facts.Version != version { // another rogue follows nobody
+				last = errors.Join(last, r.namedBy(ctx, m))
+			}
 		}
 		if met := len(r.others()); met < expected || expected == 0 {
 			last = errors.Join(last, fmt.Errorf("%d of %d members are in sight", met, expected))

@@ -146,6 +146,10 @@ func (w *World) add(_ context.Context, step scenario.Step) ([]string, error) {
 	machine := lab.Machine{Address: step.Address}
 	for pair := range strings.FieldsSeq(step.Rest) {
 		key, value, found := strings.Cut(pair, "=")
+		if !found && len(machine.Settings) > 0 { // a value of several words goes on
+			machine.Settings[len(machine.Settings)-1] += " " + pair
+			continue
+		}
 		if !found {
 			return nil, fmt.Errorf("%s is no KEY=VALUE", pair)
 		}

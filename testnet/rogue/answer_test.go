@@ -1,0 +1,108 @@
+package main
+
+import (
+	"testing"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/mesh/peer"
+	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
+)
+
+// mesh is the one in which the receipts of these tests were made.
+const mesh = "ours"
+
+// holding is a rogue that made results of actions, each with an output, and knows nobody.
+func holding(t *testing.T, names ...string) (*rogue, []receipt.Statement) {
+	t.Helper()
+	identity, err := peer.Load(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rogue{identity: identity}
+	if r.store, err = cas.Open(t.TempDir(), cas.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	r.closing = append(r.closing, r.store.Close)
+	t.Cleanup(r.close)
+	if r.receipts, err = receipt.Open(t.TempDir(), receipt.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	r.closing = append(r.closing, r.receipts.Close)
+	var made []receipt.Statement
+	for _, name := range names {
+		output := []byte("output of " + name)
+		if err := r.store.Put(t.Context(), digest.SHA256.Of(output), output); err != nil {
+			t.Fatal(err)
+		}
+		s := receipt.Statement{Mesh: mesh, Action: digest.SHA256.Of([]byte(name)), Result: &repb.ActionResult{
+			OutputFiles: []*repb.OutputFile{{Path: "out", Digest: digest.SHA256.Of(output).Proto()}},
+		}}
+		signed, err := receipt.Sign(identity, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := cid.NewKeyer([]byte(mesh)).Result(s.Action, s.Root)
+		if _, err := r.receipts.Put(key, signed); err != nil {
+			t.Fatal(err)
+		}
+		r.keys, made = append(r.keys, key), append(made, s)
+	}
+	return r, made
+}
+
+// shows gives the receipt that a rogue shows in a role when it is asked for the first result it has.
+func (r *rogue) shows(t *testing.T, role string) *receipt.Receipt {
+	t.Helper()
+	raw, err := r.receipts.Raw(r.keys[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &contentv1.Answer{Receipts: raw[0]}
+	if err := roles[role].answer(r, r.keys[0], a); err != nil || len(a.Receipts) != 1 {
+		t.Fatalf("%s answers %v, %v", role, a, err)
+	}
+	shown, err := receipt.Parse(a.Receipts[0])
+	if err != nil {
+		t.Fatalf("%s: no signature of anybody: %v", role, err)
+	}
+	return shown
+}
+
+// A liar's receipt is good in all but its output, of which the liar has the bytes.
+func TestLiar(t *testing.T) {
+	r, made := holding(t, "one")
+	shown := r.shows(t, "liar")
+	if err := shown.Check(mesh, made[0].Action, made[0].Root); err != nil || shown.Executor != r.identity.ID() {
+		t.Errorf("the receipt would not be believed: %v", err)
+	}
+	output, err := digest.FromProto(digest.SHA256, shown.Result.OutputFiles[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if content, err := r.store.Get(t.Context(), output); err != nil || string(content) != "lie\nlie\nlie\nl" {
+		t.Errorf("its output is %q, %v", content, err)
+	}
+	if len(receipt.Compare(shown.Result, made[0].Result)) != 1 {
+		t.Error("its output is the right one")
+	}
+}
+
+// The receipts of the others are good too, of something else.
+func TestReplayers(t *testing.T) {
+	r, made := holding(t, "one", "two")
+	if shown := r.shows(t, "replayer"); shown.Check(mesh, made[1].Action, made[1].Root) != nil {
+		t.Errorf("a replayer shows the receipt of %s, want %s", shown.Action.Short(), made[1].Action.Short())
+	}
+	if shown := r.shows(t, "foreigner"); shown.Check(r.identity.ID().String(), made[0].Action, made[0].Root) != nil {
+		t.Errorf("a foreigner shows a receipt of mesh %s", shown.Mesh)
+	}
+	alone, _ := holding(t, "one")
+	if err := replay(alone, alone.keys[0], &contentv1.Answer{}); err == nil {
+		t.Error("who has one receipt shows another")
+	}
+}
