@@ -12,7 +12,7 @@ import (
 
 // Times of a lease, as both sides keep them.
 const (
-	TTL       = 10 * time.Second        // from a grant to Run, and from one beat to the next at the latest
+	TTL       = 10 * time.Second        // from a grant to Run, from one beat to the next, from a broken call to the next, at the latest
 	Grace     = 10 * time.Second        // after that, until the action is killed
 	BeatEvery = 2500 * time.Millisecond // between beats
 	OfferTTL  = 2 * time.Second         // an offered slot is held
@@ -129,6 +129,7 @@ type held struct {
 	use     *use
 	started bool
 	due     time.Time // of the next beat; the zero time for this machine's own
+	broken  time.Time // when the call that its beats came over broke; the zero time: not since the last one
 	evict   time.Time // set when it ends by eviction
 }
 
@@ -344,8 +345,17 @@ func (b *Book) Beat(now time.Time, c Claim) error {
 }
 
 func (b *Book) renew(now time.Time, l *held) {
+	l.broken = time.Time{}
 	if l.Caller != b.options.Self {
 		l.due = now.Add(TTL)
+	}
+}
+
+// Broke notes that the call broke over which a lease was kept. While the machines are up and the wire is plugged in, that is how
+// the death of an initiator shows. One that lives calls again at once, and gives up after TTL.
+func (b *Book) Broke(now time.Time, c Claim) {
+	if l, err := b.find(c); err == nil {
+		l.broken = now
 	}
 }
 

@@ -114,6 +114,47 @@ func TestFencing(t *testing.T) {
 	}
 }
 
+// A call that breaks shortens the life of a lease whose action runs, until there is another call.
+func TestBrokenCallTimes(t *testing.T) {
+	l := newLedger(t, 4)
+	c := l.lease(ana, "orphan")
+	l.Broke(l.now, c)
+	l.pass(TTL - time.Millisecond)
+	if kills, _ := l.killed(); kills != 0 {
+		t.Fatal("killed before it is too late for another call")
+	}
+	if _, begin, err := l.Start(l.now, c, act("orphan")); begin || err != nil {
+		t.Fatal(begin, err)
+	}
+	l.pass(TTL + Grace - time.Millisecond)
+	if kills, _ := l.killed(); kills != 0 {
+		t.Fatal("killed though there is another call")
+	}
+	l.Broke(l.now, c)
+	l.pass(time.Millisecond)
+	if kills, _ := l.killed(); kills != 1 {
+		t.Fatal("it lives longer because its call broke")
+	}
+	l.Finished(l.now, c.Lease)
+
+	c = l.lease(ana, "orphan")
+	l.Broke(l.now, c)
+	l.pass(TTL)
+	if kills, _ := l.killed(); kills != 1 {
+		t.Error("not killed 10 s after its call broke")
+	}
+	l.Finished(l.now, c.Lease)
+	l.killed()
+
+	c = l.lease(ana, "fetched")
+	l.Finished(l.now, c.Lease)
+	l.Broke(l.now, c)
+	l.pass(TTL + Grace - time.Millisecond)
+	if _, unpins := l.killed(); unpins != 0 {
+		t.Error("outputs are let go while they may be fetched")
+	}
+}
+
 func TestTimes(t *testing.T) {
 	l := newLedger(t, 4)
 	never, _ := l.ask(ana, "never run")

@@ -8,9 +8,10 @@
 //
 //	Reserve ──granted──> reserved ──Run──> running ──> finished ──Ack──> gone
 //	   │                    │10 s             │ kill      │ drop pins
-//	refused                gone <─────────────┴───────────┘ Cancel, eviction, or 10 s + 10 s without a beat
+//	refused                gone <─────────────┴───────────┘ Cancel, eviction, 10 s + 10 s without a beat,
+//	                                                        or 10 s after its call broke
 //
-// A call that breaks does not end a lease: Run takes it up again while the beats are not overdue.
+// A call that breaks does not end a lease at once: Run takes it up again. An initiator that sleeps or is slow keeps its call.
 //
 // Promises:
 //   - No executor queues an action: Reserve is answered at once. Who wants a slot that is not free leaves a ticket; freed

@@ -187,7 +187,8 @@ func (e *Executor) listen(stream grpc.BidiStreamingServer[leasev1.RunRequest, le
 	for {
 		in, err := stream.Recv()
 		if err != nil {
-			return err // the lease lives on until its next beat is overdue
+			e.with(func(b *Book, now time.Time) { b.Broke(now, c) })
+			return err // the lease lives on until it is too late for another call
 		}
 		switch in.Message.(type) {
 		case *leasev1.RunRequest_Ack:

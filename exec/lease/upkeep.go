@@ -27,6 +27,9 @@ func (l *held) ends() time.Time {
 	if l.started {
 		end = end.Add(Grace)
 	}
+	if again := l.broken.Add(TTL); l.use.phase != finished && !l.broken.IsZero() && again.Before(end) {
+		end = again
+	}
 	if l.use.phase == finished && end.After(l.use.ended.Add(HoldMax)) {
 		end = l.use.ended.Add(HoldMax)
 	}
