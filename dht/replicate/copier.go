@@ -16,11 +16,13 @@ import (
 const (
 	// After is how long a result waits before others are asked to keep it.
 	After = 2 * time.Second
-	// RetryAfter is how long it waits when nobody would.
-	RetryAfter = 30 * time.Second
+	// RetryAfter is how long it waits when nobody would, and twice as long each time, at most RetryMax: most who refuse do
+	// so because they take other copies at that moment.
+	RetryAfter = 2 * time.Second
+	RetryMax   = 30 * time.Second
 	// KeepFor is how long one call may take, and KeepRate how many bytes a second must come beyond that: what
-	// takes longer is asked for again, and goes on where it stood.
-	KeepFor  = 30 * time.Second
+	// takes longer is asked for again, and goes on where it stood. Nothing else is copied meanwhile.
+	KeepFor  = 10 * time.Second
 	KeepRate = 256 << 10
 	// MaxBatch is how many results one call asks to keep.
 	MaxBatch = 128
@@ -66,13 +68,16 @@ type Copier struct {
 	fresh  []*copying // of open, not pinned yet
 	pinned int64
 	stat   Stat
+
+	silent map[peer.ID]bool // who did not answer the last time; only Run uses it
 }
 
 // copying is a result on its way to its holders.
 type copying struct {
 	key     cid.Key
 	due     time.Time
-	release func() // of its pin; nil: none
+	again   time.Duration // from the next round in which nobody takes it to the one after
+	release func()        // of its pin; nil: none
 	bytes   int64
 	holders []peer.ID
 	tried   []peer.ID // in this round
@@ -94,7 +99,7 @@ func New(o Options) *Copier {
 	if o.After == 0 {
 		o.After = After
 	}
-	return &Copier{options: o, woken: make(chan struct{}, 1), open: map[cid.Key]*copying{}}
+	return &Copier{options: o, woken: make(chan struct{}, 1), open: map[cid.Key]*copying{}, silent: map[peer.ID]bool{}}
 }
 
 // Note says that this node has made a result, or has made it before it was started.
@@ -106,7 +111,7 @@ func (c *Copier) Note(keys ...cid.Key) {
 	for _, k := range keys {
 		c.mu.Lock()
 		if c.open[k] == nil && len(c.open) < maxOpen {
-			one := &copying{key: k, due: due}
+			one := &copying{key: k, due: due, again: RetryAfter}
 			c.open[k] = one
 			c.fresh = append(c.fresh, one)
 		}
@@ -208,7 +213,7 @@ func (c *Copier) end() {
 func (c *Copier) due() ([]*copying, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, wait := time.Now(), RetryAfter
+	now, wait := time.Now(), RetryMax
 	var due []*copying
 	for _, one := range c.open {
 		if left := one.due.Sub(now); left > 0 {
@@ -246,7 +251,7 @@ func (c *Copier) round(ctx context.Context, due []*copying) {
 		}
 		left = slices.DeleteFunc(left, func(one *copying) bool { return len(one.holders) >= c.options.Others })
 	}
-	again := time.Now().Add(RetryAfter)
+	now := time.Now()
 	for _, one := range due {
 		if len(one.holders) >= c.options.Others {
 			c.drop(one)
@@ -256,13 +261,14 @@ func (c *Copier) round(ctx context.Context, due []*copying) {
 			continue
 		}
 		c.mu.Lock()
-		one.due, one.tried = again, nil
+		one.due, one.tried = now.Add(one.again), nil
+		one.again = min(2*one.again, RetryMax)
 		c.mu.Unlock()
 	}
 }
 
-// candidates are the members that may be asked, the best first: on mains power, and among equals in an
-// order that is another one for each batch, so that copies spread.
+// candidates are the members that may be asked, the best first: who answers, then who is on mains power, and among equals
+// in an order that is another one for each batch, so that copies spread.
 func (c *Copier) candidates(key cid.Key) []peer.ID {
 	all := slices.DeleteFunc(slices.Clone(c.options.Members()), func(m Member) bool { return m.Metered })
 	score := func(m Member) (s [len(peer.ID{})]byte) {
@@ -272,11 +278,13 @@ func (c *Copier) candidates(key cid.Key) []peer.ID {
 		return s
 	}
 	slices.SortFunc(all, func(a, b Member) int {
-		if a.Battery != b.Battery {
-			if b.Battery {
+		for _, last := range [][2]bool{{c.silent[a.ID], c.silent[b.ID]}, {a.Battery, b.Battery}} {
+			switch last {
+			case [2]bool{false, true}:
 				return -1
+			case [2]bool{true, false}:
+				return 1
 			}
-			return 1
 		}
 		x, y := score(a), score(b)
 		return slices.Compare(x[:], y[:])
@@ -331,6 +339,11 @@ func (c *Copier) ask(ctx context.Context, id peer.ID, some []*copying) {
 	conn, err := c.options.Dialer.Control(ctx, id)
 	if err == nil {
 		r, err = contentv1.NewContentClient(conn).Keep(ctx, q)
+	}
+	if err != nil {
+		c.silent[id] = true
+	} else {
+		delete(c.silent, id)
 	}
 	any := false
 	if err == nil && len(r.Kept) == len(some) {

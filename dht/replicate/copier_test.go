@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -194,6 +195,63 @@ func TestRefused(t *testing.T) {
 	if _, asked := l.members[3].keeps(); asked != 0 {
 		t.Error("a metered member was asked")
 	}
+}
+
+// TestAskedAgain: what nobody takes is asked for again after 2, 4, 8 and 16 s, and then every 30 s.
+func TestAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		l.members[1].refuse, l.members[2].refuse = true, true
+		c := l.run(t)
+		c.Note(keys(1)...)
+		passed := time.Duration(0)
+		for i, at := range []time.Duration{0, 2, 6, 14, 30, 60, 90, 120} {
+			time.Sleep(at*time.Second + time.Second - passed)
+			passed = at*time.Second + time.Second
+			if _, asked := l.members[2].keeps(); asked != i+1 {
+				t.Errorf("asked %d times after %v, want %d", asked, passed, i+1)
+			}
+		}
+		l.members[2].mu.Lock()
+		l.members[2].refuse = false
+		l.members[2].mu.Unlock()
+		time.Sleep(replicate.RetryMax)
+		l.held(t, 0, 1, 0)
+		if s := c.Stat(); s.Open != 0 || s.Pinned != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestSilent: a member that does not answer delays copies by one call; after that it is asked last, until it answers.
+func TestSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		c := l.run(t)
+		l.members[2].Freeze()
+		c.Note(keys(1)...)
+		time.Sleep(replicate.KeepFor + time.Second)
+		l.held(t, 1, 0, 0)
+		c.Note(keys(2)[1])
+		time.Sleep(time.Second)
+		l.held(t, 2, 0, 0)
+
+		l.members[2].Thaw()
+		l.members[1].mu.Lock()
+		l.members[1].refuse = true
+		l.members[1].mu.Unlock()
+		c.Note(keys(3)[2])
+		time.Sleep(time.Second)
+		l.members[1].mu.Lock()
+		l.members[1].refuse = false
+		l.members[1].mu.Unlock()
+		c.Note(keys(4)[3])
+		time.Sleep(time.Second)
+		l.held(t, 2, 2, 0)
+		if s := c.Stat(); s.Held != 4 || s.Pinned != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
 }
 
 // TestClaimedFirst: who is said to have it is asked before those on mains power, and nothing is copied twice.

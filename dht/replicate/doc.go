@@ -7,11 +7,12 @@
 //  1. Note pins its blobs, so that eviction cannot take what nobody else has. It is due After later: what
 //     another member fetches by itself meanwhile costs nothing.
 //  2. A round asks members to keep what is due, in batches: those said to have it already, then those on
-//     mains power, then those on battery; never over a metered network, neither end's.
+//     mains power, then those on battery, but last who did not answer the last time; never over a metered
+//     network, neither end's.
 //  3. The member that is asked fetches the receipt and the blobs as it fetches anything: it checks them,
 //     announces the result as its own, and only then says that it has it.
-//  4. With as many holders as Options.Others the pin is released. Who refuses or fails is asked again
-//     RetryAfter later.
+//  4. With as many holders as Options.Others the pin is released. Else everybody is asked again
+//     RetryAfter later, and after twice that time, and so on, at most RetryMax.
 //
 // Promises:
 //   - Nothing waits for it: a build is over before its copies are.
