@@ -15,6 +15,7 @@
 //	summary      everybody's filter at everybody: a miss costs no message
 //	onehop       an index spread over members that all know each other
 //	kad          a DHT for meshes too large for that
+//	distance     how far other sites are
 //	fetch        blobs from the best of several peers
 //	share        the serving side: what members may ask
 //	lookup       action results of others, believed and made complete

@@ -15,6 +15,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/lookup"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/bot"
 	"github.com/buildmesh/buildmesh/exec/flight"
@@ -106,7 +107,8 @@ func (c clientResults) locate(ctx context.Context, d digest.Digest) (found *repb
 	found, err = c.results.find(ctx, d, c.roots...)
 	if errors.Is(err, actioncache.ErrNotFound) {
 		// What a client has made itself is nobody else's, so the last root is not asked for.
-		found, from, err = c.node.findInMesh(ctx, d, err, c.roots[:len(c.roots)-1]...)
+		q := lookup.Query{Action: d, Roots: c.roots[:len(c.roots)-1], Expect: func() lookup.Cost { return c.node.expected(reapi.MetadataFrom(ctx).Mnemonic) }}
+		found, from, err = c.node.findInMesh(ctx, q, err)
 	}
 	if errors.Is(err, actioncache.ErrNotFound) {
 		return nil, "", noResult{err}
@@ -156,10 +158,11 @@ func (f flightResults) root(a *action.Action) actioncache.Root {
 }
 
 // Get implements flight.Results.
-func (f flightResults) Get(ctx context.Context, a *action.Action) (found *repb.ActionResult, from string, err error) {
+func (f flightResults) Get(ctx context.Context, a *action.Action, about flight.Meta) (found *repb.ActionResult, from string, err error) {
 	found, err = f.results.find(ctx, a.Digest, f.root(a), actioncache.Client)
 	if errors.Is(err, actioncache.ErrNotFound) {
-		found, from, err = f.node.findInMesh(ctx, a.Digest, err, f.root(a))
+		q := lookup.Query{Action: a.Digest, Roots: []actioncache.Root{f.root(a)}, Expect: func() lookup.Cost { return f.node.expected(about.Mnemonic) }}
+		found, from, err = f.node.findInMesh(ctx, q, err)
 	}
 	if errors.Is(err, actioncache.ErrNotFound) {
 		return nil, "", fmt.Errorf("%w: %w", flight.ErrNotCached, err)
@@ -187,11 +190,11 @@ func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.Action
 
 // findInMesh looks a result up among the other members after miss, the local cache's word. Of no mesh, it is that word.
 // from names the member whose result it is.
-func (n *Node) findInMesh(ctx context.Context, d digest.Digest, miss error, roots ...actioncache.Root) (r *repb.ActionResult, from string, err error) {
-	if n.content == nil || len(roots) == 0 {
+func (n *Node) findInMesh(ctx context.Context, q lookup.Query, miss error) (r *repb.ActionResult, from string, err error) {
+	if n.content == nil || len(q.Roots) == 0 {
 		return nil, "", miss
 	}
-	found, err := n.content.find(ctx, d, roots...)
+	found, err := n.content.find(ctx, q)
 	if err != nil {
 		return nil, "", err
 	}
@@ -201,7 +204,7 @@ func (n *Node) findInMesh(ctx context.Context, d digest.Digest, miss error, root
 		return found.Result, "", nil
 	}
 	if n.machine != nil {
-		n.machine.auditor.found(d, found)
+		n.machine.auditor.found(q.Action, found)
 	}
 	return found.Result, n.nameOf(by), nil
 }

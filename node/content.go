@@ -13,7 +13,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cid"
-	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/distance"
 	"github.com/buildmesh/buildmesh/dht/fetch"
 	"github.com/buildmesh/buildmesh/dht/kad"
 	"github.com/buildmesh/buildmesh/dht/locate"
@@ -67,6 +67,7 @@ type company struct {
 	results func() locate.Locator // the one results are announced to now
 	blobs   *blobIndex
 	fetcher *fetch.Fetcher
+	distant *distance.Table
 	copying *fetch.Fetcher // of copies
 	lookup  *lookup.Lookup
 	copies  *lookup.Lookup // takes copies of what others made, at a bounded rate
@@ -114,7 +115,7 @@ func (c *content) begin() {
 	n, root := c.node, c.node.mesh.seat.Charter().Root
 	sites, links := n.sites(), n.mesh.transport
 	index := n.mesh.seat.Index()
-	x := &company{mesh: root, keyer: cid.NewKeyer(index[:])}
+	x := &company{mesh: root, keyer: cid.NewKeyer(index[:]), distant: distance.NewTable()}
 	peers := summary.NewSitePeers(sites, links)
 	x.summary = &summary.Locator{Publisher: summary.NewPublisher(summaryBits), Peers: peers}
 	x.noted = onehop.NewIndex()
@@ -128,11 +129,11 @@ func (c *content) begin() {
 	}
 	x.results = x.choose(n.config.Mesh.Locator, sites)
 	x.blobs = newBlobIndex(n.store, c.private, x.keyer)
-	f := fetch.Options{Store: n.store, Dialer: links, Members: locate.Only(sites.Near), Keyer: x.keyer, Locator: x.large(), Rate: int64(n.config.Mesh.Download)}
+	f := fetch.Options{Store: n.store, Dialer: links, Members: locate.Only(sites.Near), Keyer: x.keyer, Locator: x.large(), Rate: int64(n.config.Mesh.Download), Brought: brought(sites, x.distant)}
 	x.fetcher = fetch.New(f)
 	o := lookup.Options{
 		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: locate.Switch{Choose: x.results}, Dialer: links, Receipts: c.receipts,
-		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders, Far: sites.Far,
+		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders, Far: sites.Far, Distances: x.distant,
 	}
 	x.lookup = lookup.New(o)
 	f.Rate = replicaRate(n.config)
@@ -312,13 +313,13 @@ func (c *content) changed(change member.Change) {
 
 // find looks a result up in the mesh. A hit is complete and local. Errors wrap actioncache.ErrNotFound on a miss, whatever
 // the reason: running is always right.
-func (c *content) find(ctx context.Context, d digest.Digest, roots ...actioncache.Root) (*lookup.Found, error) {
+func (c *content) find(ctx context.Context, q lookup.Query) (*lookup.Found, error) {
 	x := c.company.Load()
-	found, err := x.lookup.Find(ctx, d, roots...)
+	found, err := x.lookup.Find(ctx, q)
 	if err != nil {
 		return nil, meshMiss{err}
 	}
-	x.blobs.addResult(d.Function(), found.Result)
+	x.blobs.addResult(q.Action.Function(), found.Result)
 	return found, nil
 }
 

@@ -3,7 +3,10 @@ package node
 import (
 	"time"
 
+	"github.com/buildmesh/buildmesh/dht/distance"
 	"github.com/buildmesh/buildmesh/dht/locate"
+	"github.com/buildmesh/buildmesh/dht/lookup"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/mesh/roster"
 )
 
@@ -28,6 +31,24 @@ func (n *Node) sites() locate.Sites {
 		return locate.Member{ID: n.identity.ID(), Site: n.mesh.seat.Certificate().Site, Battery: power.OnBattery}
 	}
 	return locate.Sites{Self: self, All: meshMembers{n.mesh}}
+}
+
+// brought tells how far other sites are by what transfers from there take.
+func brought(sites locate.Sites, distances *distance.Table) func(peer.ID, int64, time.Duration) {
+	return func(id peer.ID, bytes int64, took time.Duration) {
+		if site, far := sites.Far(id); far {
+			distances.Brought(site, bytes, took)
+		}
+	}
+}
+
+// expected is what running an action of a mnemonic would cost, as far as that is known.
+func (n *Node) expected(mnemonic string) lookup.Cost {
+	if mnemonic == "" || n.machine == nil || n.machine.leasing == nil {
+		return lookup.Cost{}
+	}
+	e := n.machine.leasing.initiator.Estimate(mnemonic)
+	return lookup.Cost{Run: e.Median, Bytes: e.OutputBytes}
 }
 
 // indexed is over whom the one-hop index is spread: a site, or the whole mesh if results are found by it alone.

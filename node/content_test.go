@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/distance"
 	"github.com/buildmesh/buildmesh/mesh/roster"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
@@ -137,7 +139,8 @@ func TestOtherSiteHits(t *testing.T) {
 		if s == ben {
 			other = ana
 		}
-		if at := s.sites(); !at.Far(other.identity.ID()) || !at.Bridge() || len(at.Near()) != 0 {
+		at := s.sites()
+		if _, far := at.Far(other.identity.ID()); !far || !at.Bridge() || len(at.Near()) != 0 {
 			t.Errorf("%s: %+v stands among %+v", s.config.Node.Name, at.Self(), at.All.Members())
 		}
 	}
@@ -156,6 +159,34 @@ func TestOtherSiteHits(t *testing.T) {
 	}
 	if d := digest.SHA256.Of([]byte("input")); ben.missing(t, d) {
 		t.Errorf("the output %s did not come", d.Short())
+	}
+	ben.spares(t, ana)
+}
+
+// spares has a node not ask the site of the other one for actions of a kind that it runs sooner itself, while it asks for
+// what it does not know.
+func (s *started) spares(t *testing.T, other *started) {
+	t.Helper()
+	for i := range 5 {
+		s.executedFor(t, "//app:it", s.action(t, fmt.Sprintf("echo %d > out", i)))
+	}
+	x := s.Node.content.company.Load()
+	for range distance.Samples { // the answers there were are nothing beside these
+		x.distant.Answered(other.sites().Self().Site, time.Hour)
+	}
+	action := other.action(t, "echo made at the other site > out")
+	other.executed(t, action)
+	s.knows(t, other, action)
+	q := &repb.GetActionResultRequest{ActionDigest: action.Proto()}
+	if r, err := repb.NewActionCacheClient(s.conn).GetActionResult(about(t, "//app:it"), q); status.Code(err) != codes.NotFound {
+		t.Errorf("a result that takes longer to fetch than to make: %v, %v", r, err)
+	}
+	s.action(t, "echo made at the other site > out") // its blobs are here too
+	if r := s.executedFor(t, "//app:it", action); r.CachedResult || r.Status.GetCode() != 0 {
+		t.Errorf("an action that takes longer to fetch than to run: %v", r)
+	}
+	if n := x.lookup.Stat().Spared; n != 2 {
+		t.Errorf("the other site was spared %d times, want 2", n)
 	}
 }
 

@@ -120,6 +120,10 @@ func wait(b *testing.B, what string, is func() bool) {
 
 var benchRoot = actioncache.Root{7}
 
+func benchQuery(kind string, i int) lookup.Query {
+	return lookup.Query{Action: benchAction(kind, i), Roots: []actioncache.Root{benchRoot}}
+}
+
 func benchAction(kind string, i int) digest.Digest {
 	return digest.SHA256.Of(fmt.Append(nil, kind, " ", i))
 }
@@ -161,7 +165,7 @@ func BenchmarkHit(b *testing.B) {
 			}
 			calls = append(calls, time.Since(began))
 			began = time.Now()
-			if _, err := seeker.Find(b.Context(), benchAction(kind, i), benchRoot); err != nil {
+			if _, err := seeker.Find(b.Context(), benchQuery(kind, i)); err != nil {
 				b.Fatal(err)
 			}
 			hits = append(hits, time.Since(began))
@@ -194,7 +198,7 @@ func BenchmarkMisses(b *testing.B) {
 	miss := func(l *lookup.Lookup, kind string, n int) float64 {
 		began := time.Now()
 		for i := range n {
-			if _, err := l.Find(b.Context(), benchAction(kind, i), benchRoot); err == nil {
+			if _, err := l.Find(b.Context(), benchQuery(kind, i)); err == nil {
 				b.Fatal("found what nobody has")
 			}
 		}

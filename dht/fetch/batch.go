@@ -195,6 +195,9 @@ func (p *pieces) get(ctx context.Context, piece *piece) {
 	call, cancel := context.WithTimeout(ctx, GiveUp)
 	defer cancel()
 	got, err := p.fetcher.batch(call, id, piece.wants)
+	if err == nil {
+		p.fetcher.brought(id, sizeOf(got), piece.began)
+	}
 	here := map[digest.Digest]bool{}
 	var fault error
 	for i, storing := range p.fetcher.options.Store.PutBatch(ctx, got) {
@@ -219,6 +222,14 @@ func (p *pieces) get(ctx context.Context, piece *piece) {
 	}
 	p.judge(id, len(here), bytes, len(piece.wants), err)
 	p.change(func() { p.settle(piece, here, err, fault) })
+}
+
+// sizeOf is how many bytes blobs have together.
+func sizeOf(blobs []cas.Blob) (bytes int64) {
+	for _, b := range blobs {
+		bytes += b.Digest.Size()
+	}
+	return bytes
 }
 
 // judge notes how a provider did.

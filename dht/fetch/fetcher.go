@@ -52,7 +52,7 @@ type Store interface {
 	NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error)
 }
 
-// Options shape a Fetcher. All but Locator and Rate must be set.
+// Options shape a Fetcher. All but Locator, Rate and Brought must be set.
 type Options struct {
 	Store   Store
 	Dialer  locate.Dialer
@@ -60,6 +60,8 @@ type Options struct {
 	Keyer   *cid.Keyer
 	Locator locate.Locator // of blobs; nil: none
 	Rate    int64          // bytes a second received at most; 0: no bound
+	// Brought is told what each call to a peer brought and how long it took. May be nil.
+	Brought func(id peer.ID, bytes int64, took time.Duration)
 }
 
 // Fetcher brings blobs from peers. Make it with New.
@@ -82,6 +84,13 @@ func New(o Options) *Fetcher {
 		f.limiter = rate.NewLimiter(rate.Limit(o.Rate), int(max(o.Rate, 8<<20)))
 	}
 	return f
+}
+
+// brought tells what a call brought.
+func (f *Fetcher) brought(id peer.ID, bytes int64, began time.Time) {
+	if f.options.Brought != nil {
+		f.options.Brought(id, bytes, time.Since(began))
+	}
 }
 
 // receive waits until n more bytes may be received.

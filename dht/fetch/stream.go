@@ -122,8 +122,11 @@ func (f *Fetcher) section(ctx context.Context, s section, providers []peer.ID, w
 			}
 			left, slow, patience = slow, nil, min(4*patience, GiveUp)
 		}
-		id := left[0]
+		id, began := left[0], time.Now()
 		n, err := f.stream(ctx, id, s, patience, w)
+		if err == nil {
+			f.brought(id, n, began)
+		}
 		if s.at += n; n > 0 && !slices.Contains(from, id) {
 			from = append(from, id)
 		}

@@ -78,10 +78,15 @@ func (s Sites) Bridge() bool {
 	return slices.Contains(Bridges(self.Site, append(slices.Clip(all), self)), self.ID)
 }
 
-// Far reports whether a member stands at another site.
-func (s Sites) Far(id peer.ID) bool {
+// Far tells at which site a member stands, if that is another one than this node's.
+func (s Sites) Far(id peer.ID) (site string, far bool) {
 	own := s.Self().Site
-	return slices.ContainsFunc(s.All.Members(), func(m Member) bool { return m.ID == id && m.Site != own })
+	for _, m := range s.All.Members() {
+		if m.ID == id {
+			return m.Site, m.Site != own
+		}
+	}
+	return "", false
 }
 
 // Only is some of the members.

@@ -59,8 +59,11 @@ func TestSites(t *testing.T) {
 		if n := len(s.Members()); n != 5+2*locate.BridgesPerSite || len(s.Near()) != 5 {
 			t.Fatalf("node %d follows %d, %d of them near", i, n, len(s.Near()))
 		}
-		if s.Far(all[(i+1)%6].ID) != (i >= 6) {
-			t.Errorf("node %d: who is far", i)
+		if site, far := s.Far(all[(i+1)%6].ID); far != (i >= 6) || site != "a" {
+			t.Errorf("node %d: who stands at a is far %v, at %q", i, far, site)
+		}
+		if site, far := s.Far(peer.ID{99}); far || site != "" {
+			t.Errorf("node %d: a stranger is far %v, at %q", i, far, site)
 		}
 		if s.Bridge() {
 			speaking[m.Site]++

@@ -115,11 +115,7 @@ func (a *asking) take(r reply) (*receipt.Receipt, error) {
 		a.holders = append([]peer.ID{r.id}, a.holders...)
 	}
 	a.holders = append(a.holders, r.answer.holders...)
-	chosen := l.choose(place, a.receipts)
-	if chosen != nil {
-		a.holders = append(a.holders, chosen.Executor)
-	}
-	return chosen, nil
+	return l.choose(place, a.receipts), nil
 }
 
 // report tells what became of a claim. A bridge claims that somebody at its site has the result: it names whom to ask

@@ -106,7 +106,18 @@ func (l *Lookup) budget(id peer.ID) time.Duration {
 }
 
 // far reports whether a peer stands at another site.
-func (l *Lookup) far(id peer.ID) bool { return l.options.Far != nil && l.options.Far(id) }
+func (l *Lookup) far(id peer.ID) bool {
+	_, far := l.site(id)
+	return far
+}
+
+// site tells at which other site a peer stands.
+func (l *Lookup) site(id peer.ID) (name string, far bool) {
+	if l.options.Far == nil {
+		return "", false
+	}
+	return l.options.Far(id)
+}
 
 // call asks a peer about some keys.
 func (l *Lookup) call(id peer.ID, batch []question) ([]*answer, error) {
@@ -120,9 +131,13 @@ func (l *Lookup) call(id peer.ID, batch []question) ([]*answer, error) {
 	for i := range batch {
 		q.Keys[i] = batch[i].key[:]
 	}
+	began := time.Now()
 	r, err := contentv1.NewContentClient(conn).Results(ctx, q)
 	if err != nil {
 		return nil, err
+	}
+	if site, far := l.site(id); far && l.options.Distances != nil {
+		l.options.Distances.Answered(site, time.Since(began))
 	}
 	if len(r.Answers) != len(batch) {
 		return nil, fmt.Errorf("asked for %d results, got %d answers", len(batch), len(r.Answers))

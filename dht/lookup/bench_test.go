@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/lookup"
 )
 
 // BenchmarkStoppedPeer has sixteen callers look up 20,000 results: first what none of eight members has, then what only one member
@@ -28,7 +29,7 @@ func BenchmarkStoppedPeer(b *testing.B) {
 				for i := c; i < n; i += callers {
 					action := actionOf(fmt.Sprint(kind, i))
 					began := time.Now()
-					if _, err := seeker.lookup.Find(b.Context(), action, root); err == nil {
+					if _, err := seeker.lookup.Find(b.Context(), lookup.Query{Action: action, Roots: roots}); err == nil {
 						b.Error("found what nobody can give")
 						return
 					}

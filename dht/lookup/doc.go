@@ -1,12 +1,13 @@
 // Package lookup finds action results that other members have, and publishes those made here.
 //
-// Nouns: Lookup, candidate (a peer that is said to have a result), asker (gathers questions to one peer),
+// Nouns: Lookup, Query, candidate (a peer that is said to have a result), asker (gathers questions to one peer),
 // budget (the time asking may take).
 //
 // How Find goes, each step only if those before it decide nothing:
 //  1. receipts known here
 //  2. a miss less than NegativeFor ago is one still
-//  3. the locator names nobody: a miss, without any message when summaries are the locator
+//  3. the locator names nobody: a miss, without any message when summaries are the locator. Of other sites those are left
+//     out from which a hit is expected to take longer than the action (Worth); such a miss is not remembered
 //  4. candidates are asked, the next one after HedgeAfter, all within Budget; questions to one peer that
 //     come while one is under way travel together; equal questions are one
 //     Those at this node's site are asked first. A bridge of another site, if it has no receipt itself, names

@@ -28,12 +28,11 @@ type Found struct {
 	Root    actioncache.Root
 }
 
-// Find gives the result of an action made under one of the roots, the first for which there is one. Errors:
-// ErrNotFound, the context's, or what the local stores failed with.
-func (l *Lookup) Find(ctx context.Context, action digest.Digest, roots ...actioncache.Root) (*Found, error) {
-	keys := make([]cid.Key, len(roots))
-	for i, root := range roots {
-		keys[i] = l.options.Keyer.Result(action, root)
+// Find gives the result that q asks for. Errors: ErrNotFound, the context's, or what the local stores failed with.
+func (l *Lookup) Find(ctx context.Context, q Query) (*Found, error) {
+	keys := make([]cid.Key, len(q.Roots))
+	for i, root := range q.Roots {
+		keys[i] = l.options.Keyer.Result(q.Action, root)
 	}
 	known, err := l.options.Receipts.Raw(keys)
 	if err != nil {
@@ -43,18 +42,35 @@ func (l *Lookup) Find(ctx context.Context, action digest.Digest, roots ...action
 	if err != nil {
 		return nil, err
 	}
-	for i, root := range roots {
+	var w *weighing
+	for i, root := range q.Roots {
 		if len(known[i]) == 0 && len(candidates[i]) == 0 {
 			continue
 		}
-		found, err := l.flight(ctx, keys[i], func() (*Found, error) {
-			return l.find(ctx, actioncache.Key{Action: action, Root: root}, known[i], candidates[i])
-		})
+		if w == nil {
+			w = &weighing{lookup: l, expect: q.Expect}
+		}
+		s := sought{actioncache.Key{Action: q.Action, Root: root}, known[i], w.worth(candidates[i]), w}
+		if len(s.known) == 0 && len(s.candidates) == 0 {
+			continue // nobody who is worth asking has it
+		}
+		found, err := l.flight(ctx, keys[i], func() (*Found, error) { return l.find(ctx, s) })
 		if !errors.Is(err, ErrNotFound) {
 			return found, err
 		}
 	}
-	return nil, &missError{action}
+	if w != nil && w.spared {
+		l.stat.spared.Add(1)
+	}
+	return nil, &missError{q.Action}
+}
+
+// sought is one result that is looked for.
+type sought struct {
+	key        actioncache.Key
+	known      [][]byte  // receipts that are here
+	candidates []peer.ID // to ask
+	weighing   *weighing // who was left out of them
 }
 
 // missError is a lookup that found nothing. Most find nothing, so it is put into words only when somebody reads it.
@@ -139,27 +155,27 @@ func (l *Lookup) flight(ctx context.Context, key cid.Key, find func() (*Found, e
 }
 
 // find asks, believes and completes.
-func (l *Lookup) find(ctx context.Context, key actioncache.Key, known [][]byte, candidates []peer.ID) (*Found, error) {
-	place := l.options.Keyer.Result(key.Action, key.Root)
+func (l *Lookup) find(ctx context.Context, s sought) (*Found, error) {
+	key, place := s.key, l.options.Keyer.Result(s.key.Action, s.key.Root)
 	var holders []peer.ID
-	receipts, _ := l.checkAll(key, known)
+	receipts, _ := l.checkAll(key, s.known)
 	chosen := l.choose(place, receipts)
-	if chosen == nil && len(candidates) > 0 {
+	if chosen == nil && len(s.candidates) > 0 {
 		l.stat.asked.Add(1)
 		var err error
-		if chosen, holders, err = l.ask(ctx, key, receipts, candidates); err != nil {
+		if chosen, holders, err = l.ask(ctx, key, receipts, s.candidates); err != nil {
 			return nil, err
 		}
 	}
 	if chosen == nil {
-		l.remember(place)
+		l.remember(place, s.weighing)
 		return nil, &missError{key.Action}
 	}
-	holders = append(holders, slices.DeleteFunc(slices.Clone(candidates), l.far)...) // a bridge need not have what its site has
-	result, err := l.complete(ctx, key, chosen, holders)
+	holders = append(holders, slices.DeleteFunc(slices.Clone(s.candidates), l.far)...) // a bridge need not have what its site has
+	result, err := l.complete(ctx, key, chosen, s.weighing.worth(append(holders, chosen.Executor)))
 	if errors.Is(err, errIncomplete) {
 		l.stat.incomplete.Add(1)
-		l.remember(place)
+		l.remember(place, s.weighing)
 		if errors.Is(err, tree.ErrInvalid) {
 			l.forged(chosen.Executor)
 		}
@@ -175,8 +191,11 @@ func (l *Lookup) find(ctx context.Context, key actioncache.Key, known [][]byte, 
 	return &Found{Result: result, Receipt: chosen, Root: key.Root}, nil
 }
 
-// remember notes a miss.
-func (l *Lookup) remember(key cid.Key) {
+// remember notes a miss, unless somebody was left out who may have the result: the next one to ask may expect more.
+func (l *Lookup) remember(key cid.Key, w *weighing) {
+	if w.spared {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()

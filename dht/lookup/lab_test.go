@@ -16,6 +16,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cas/casfake"
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/distance"
 	"github.com/buildmesh/buildmesh/dht/fetch"
 	"github.com/buildmesh/buildmesh/dht/locate"
 	"github.com/buildmesh/buildmesh/dht/locate/wire"
@@ -30,6 +31,7 @@ import (
 var (
 	keyer = cid.NewKeyer([]byte("ours"))
 	root  = actioncache.Root{7}
+	roots = []actioncache.Root{root}
 )
 
 // node is one member with everything of content.
@@ -42,6 +44,7 @@ type node struct {
 	sites    locate.Sites
 	summary  *summary.Locator
 	bridge   *summary.Bridge
+	distance *distance.Table
 	lookup   *lookup.Lookup
 }
 
@@ -128,7 +131,7 @@ func newSites(t testing.TB, sites []string, policy receipt.Policy, lie knows) *w
 // add makes one node.
 func (w *world) add(t testing.TB, wired *wire.Node, identity *peer.Identity, policy receipt.Policy) *node {
 	t.Helper()
-	x := &node{Node: wired, identity: identity, store: casfake.New(cas.Options{MaxBytes: 1 << 30})}
+	x := &node{Node: wired, identity: identity, store: casfake.New(cas.Options{MaxBytes: 1 << 30}), distance: distance.NewTable()}
 	var err error
 	if x.results, err = actioncache.Open(t.TempDir(), x.store, actioncache.Options{}); err != nil {
 		t.Fatal(err)
@@ -140,10 +143,15 @@ func (w *world) add(t testing.TB, wired *wire.Node, identity *peer.Identity, pol
 	x.sites = locate.Sites{Self: func() locate.Member { return locate.Member{ID: x.ID, Site: x.Site()} }, All: x}
 	x.summary = &summary.Locator{Publisher: summary.NewPublisher(0), Peers: summary.NewSitePeers(x.sites, x)}
 	x.bridge = summary.NewBridge(x.sites, x.summary.Publisher, x)
+	brought := func(id peer.ID, bytes int64, took time.Duration) {
+		if site, far := x.sites.Far(id); far {
+			x.distance.Brought(site, bytes, took)
+		}
+	}
 	x.lookup = lookup.New(lookup.Options{
 		Self: wired.ID, Mesh: "ours", Keyer: keyer, Locator: x.summary, Dialer: x, Receipts: x.receipts,
-		Results: x.results, Blobs: x.store, Policy: policy, Trust: w.trust, Report: x.summary.Peers.Report, Holders: x.summary.Peers.Near, Far: x.sites.Far,
-		Fetcher: fetch.New(fetch.Options{Store: x.store, Dialer: x, Members: locate.Only(x.sites.Near), Keyer: keyer}),
+		Results: x.results, Blobs: x.store, Policy: policy, Trust: w.trust, Report: x.summary.Peers.Report, Holders: x.summary.Peers.Near, Far: x.sites.Far, Distances: x.distance,
+		Fetcher: fetch.New(fetch.Options{Store: x.store, Dialer: x, Members: locate.Only(x.sites.Near), Keyer: keyer, Brought: brought}),
 	})
 	w.nodes = append(w.nodes, x)
 	return x
@@ -227,7 +235,7 @@ func (n *node) publish(t testing.TB, name string, r *repb.ActionResult) {
 // want checks a lookup: found from one of these executors, or not at all for none.
 func (w *world) want(t testing.TB, at int, name string, executors ...int) {
 	t.Helper()
-	found, err := w.nodes[at].lookup.Find(t.Context(), actionOf(name), root)
+	found, err := w.nodes[at].lookup.Find(t.Context(), lookup.Query{Action: actionOf(name), Roots: roots})
 	if err := explain(w, found, err, executors); err != nil {
 		t.Fatalf("node %d looks for %s: %v", at, name, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/distance"
 	"github.com/buildmesh/buildmesh/dht/locate"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -69,7 +70,7 @@ type Trust interface {
 	Trusted(id peer.ID) bool
 }
 
-// Options shape a Lookup. All but Report, Holders and Far must be set.
+// Options shape a Lookup. All but Report, Holders, Far and Distances must be set.
 type Options struct {
 	Self     peer.ID
 	Mesh     string // its id, which every receipt carries
@@ -86,8 +87,10 @@ type Options struct {
 	Report func(id peer.ID, claimed, confirmed int)
 	// Holders tells without asking anyone who else has results. May be nil.
 	Holders func(keys []cid.Key) [][]peer.ID
-	// Far reports whether a peer stands at another site. Nil: there is one site.
-	Far func(id peer.ID) bool
+	// Far tells at which site a peer stands, if it is another one. Nil: there is one site.
+	Far func(id peer.ID) (site string, far bool)
+	// Distances is told how long answers of other sites take, and says which are worth asking. Nil: all are.
+	Distances *distance.Table
 }
 
 // Lookup finds and publishes results. Make it with New.
@@ -110,13 +113,14 @@ type Lookup struct {
 
 // counters count since the start.
 type counters struct {
-	silent, negative, asked, hits, refused, incomplete, disagreements atomic.Int64
+	silent, negative, spared, asked, hits, refused, incomplete, disagreements atomic.Int64
 }
 
 // Stat counts what came of lookups since the start.
 type Stat struct {
 	Silent        int64 // misses without any message
 	Negative      int64 // misses remembered
+	Spared        int64 // misses for which another site was not asked: running takes less time
 	Asked         int64 // lookups for which a peer was asked
 	Hits          int64
 	Refused       int64 // receipts that were malformed, of others, or not trusted
@@ -127,7 +131,7 @@ type Stat struct {
 // Stat gives the counts.
 func (l *Lookup) Stat() Stat {
 	s := &l.stat
-	return Stat{s.silent.Load(), s.negative.Load(), s.asked.Load(), s.hits.Load(), s.refused.Load(), s.incomplete.Load(), s.disagreements.Load()}
+	return Stat{s.silent.Load(), s.negative.Load(), s.spared.Load(), s.asked.Load(), s.hits.Load(), s.refused.Load(), s.incomplete.Load(), s.disagreements.Load()}
 }
 
 // New makes a Lookup.
@@ -223,7 +227,7 @@ func (l *Lookup) Adopt(ctx context.Context, raw []byte, key cid.Key, from peer.I
 	if l.options.Policy.Agree != 1 || l.options.Receipts.Quarantined(key) {
 		return fmt.Errorf("%w: one word is not enough", receipt.ErrUntrusted)
 	}
-	_, err = l.complete(ctx, actioncache.Key{Action: s.Action, Root: s.Root}, r, []peer.ID{from})
+	_, err = l.complete(ctx, actioncache.Key{Action: s.Action, Root: s.Root}, r, []peer.ID{from, r.Executor})
 	if errors.Is(err, errIncomplete) {
 		return fmt.Errorf("%w: %w", &missError{s.Action}, err)
 	}

@@ -63,9 +63,9 @@ func TestMissAllocations(t *testing.T) {
 	w.nodes[0].build(t, "one", "x")
 	w.settle(t, 0, 1, actionOf("one"))
 	w.connected(t)
-	absent := actionOf("absent")
+	absent := lookup.Query{Action: actionOf("absent"), Roots: []actioncache.Root{root, {7}}}
 	allocations := testing.AllocsPerRun(1000, func() {
-		if _, err := w.nodes[1].lookup.Find(t.Context(), absent, root, actioncache.Root{7}); !errors.Is(err, lookup.ErrNotFound) {
+		if _, err := w.nodes[1].lookup.Find(t.Context(), absent); !errors.Is(err, lookup.ErrNotFound) {
 			t.Errorf("found what nobody has: %v", err)
 		}
 	})
@@ -87,7 +87,9 @@ func TestTogether(t *testing.T) {
 	var looking sync.WaitGroup
 	for i := range n {
 		for range 3 {
-			looking.Go(func() { w.nodes[1].lookup.Find(t.Context(), actionOf(fmt.Sprint(i)), root) })
+			looking.Go(func() {
+				w.nodes[1].lookup.Find(t.Context(), lookup.Query{Action: actionOf(fmt.Sprint(i)), Roots: roots})
+			})
 		}
 	}
 	for w.nodes[1].lookup.Stat().Asked < n {
@@ -325,7 +327,7 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var looking sync.WaitGroup
 	looking.Go(func() {
-		if _, err := w.nodes[1].lookup.Find(ctx, actionOf("one"), root); err == nil {
+		if _, err := w.nodes[1].lookup.Find(ctx, lookup.Query{Action: actionOf("one"), Roots: roots}); err == nil {
 			t.Error("a cancelled lookup succeeds")
 		}
 	})
@@ -335,7 +337,7 @@ func TestCancelled(t *testing.T) {
 	cancel()
 	looking.Wait()
 	w.nodes[0].Thaw()
-	if _, err := w.nodes[1].lookup.Find(t.Context(), actionOf("absent"), root); !errors.Is(err, lookup.ErrNotFound) {
+	if _, err := w.nodes[1].lookup.Find(t.Context(), lookup.Query{Action: actionOf("absent"), Roots: roots}); !errors.Is(err, lookup.ErrNotFound) {
 		t.Error(err)
 	}
 }

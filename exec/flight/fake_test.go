@@ -57,14 +57,16 @@ type fakeResults struct {
 	stored  map[digest.Digest]*repb.ActionResult
 	from    string // who has them
 	asked   int
+	about   Meta // what the last to ask said of itself
 	putErr  error
 	panicks bool
 }
 
-func (f *fakeResults) Get(_ context.Context, a *action.Action) (*repb.ActionResult, string, error) {
+func (f *fakeResults) Get(_ context.Context, a *action.Action, about Meta) (*repb.ActionResult, string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
+	f.about = about
 	if f.panicks {
 		panic("cache is broken")
 	}

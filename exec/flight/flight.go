@@ -105,7 +105,7 @@ type Placer interface {
 // Results is a cache of action results. Which results it shares with whom is its own affair.
 type Results interface {
 	// Get gives a complete result, or an error that wraps ErrNotCached. from names the peer that had it; "" when it was here.
-	Get(ctx context.Context, a *action.Action) (r *repb.ActionResult, from string, err error)
+	Get(ctx context.Context, a *action.Action, about Meta) (r *repb.ActionResult, from string, err error)
 	// Put replaces the result of an action.
 	Put(ctx context.Context, a *action.Action, r *repb.ActionResult) error
 }

@@ -111,7 +111,7 @@ func TestCacheRules(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLab(t)
 				r := l.action(t, "a", func(a *repb.Action) { a.DoNotCache = c.doNotCache })
-				r.SkipCacheLookup = c.skip
+				r.SkipCacheLookup, r.Meta = c.skip, Meta{Mnemonic: "Compile"}
 				if c.cached {
 					l.results.stored[r.Action] = &repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "old"}}}
 				}
@@ -138,6 +138,9 @@ func TestCacheRules(t *testing.T) {
 				}
 				if l.results.asked > 0 && (c.skip || c.doNotCache) {
 					t.Error("the cache was asked")
+				}
+				if l.results.asked > 0 && l.results.about != r.Meta {
+					t.Errorf("the cache was asked for %+v, want %+v", l.results.about, r.Meta)
 				}
 			})
 		})

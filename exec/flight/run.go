@@ -72,7 +72,7 @@ func (t *Table) lookup(ctx context.Context, f *Flight) (r *repb.ActionResult, l 
 			r, l.Err = nil, &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	r, l.From, l.Err = t.options.Results.Get(ctx, f.action)
+	r, l.From, l.Err = t.options.Results.Get(ctx, f.action, f.request.Meta)
 	if l.Err != nil {
 		return nil, l
 	}
