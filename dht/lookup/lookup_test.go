@@ -175,6 +175,11 @@ func TestLiar(t *testing.T) {
 	w.settle(t, 1, 2, actionOf("one"))
 	w.want(t, 2, "one")
 	evidence, err := w.nodes[2].receipts.Evidence()
+	for tries := 1; err == nil && len(evidence) == 0 && tries < 4; tries++ { // a busy machine may take longer than Budget
+		time.Sleep(max(lookup.NegativeFor, lookup.SlowFor))
+		w.want(t, 2, "one")
+		evidence, err = w.nodes[2].receipts.Evidence()
+	}
 	if err != nil || len(evidence) != 1 || len(evidence[0].Receipts) != 2 {
 		t.Fatalf("evidence %v, %v", evidence, err)
 	}

@@ -223,7 +223,7 @@ func (n *node) Execute(ctx context.Context, a *action.Action, _ flight.Observer)
 }
 
 // Get implements flight.Results.
-func (n *node) Get(_ context.Context, a *action.Action) (*repb.ActionResult, string, error) {
+func (n *node) Get(_ context.Context, a *action.Action, _ flight.Meta) (*repb.ActionResult, string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if r := n.stored[keyOf(a.Digest)]; r != nil {
