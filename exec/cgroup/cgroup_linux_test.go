@@ -136,28 +136,91 @@ func TestProcessLimitHolds(t *testing.T) {
 	}
 }
 
-// TestSweep proves that the groups of a dead node go, and those of a living one stay.
+// TestSweep proves that the groups of a dead node go, also when its process id is another's now, and those of a living one
+// stay.
 func TestSweep(t *testing.T) {
-	dead := exec.Command("true")
-	if err := dead.Run(); err != nil {
-		t.Fatal(err)
-	}
 	parent := t.TempDir()
-	gone := filepath.Join(parent, prefix+strconv.Itoa(dead.Process.Pid))
-	kept := filepath.Join(parent, prefix+strconv.Itoa(os.Getppid()))
+	living := strconv.Itoa(os.Getppid())
+	dead := filepath.Join(parent, deadHome(t))
+	reused := filepath.Join(parent, prefix+living+"-1")
+	kept := filepath.Join(parent, prefix+living+"-"+begin(os.Getppid()))
+	earlier := filepath.Join(parent, prefix+living+".1")
+	own := filepath.Join(parent, home(1))
 	other := filepath.Join(parent, "other")
-	for _, d := range []string{filepath.Join(gone, "run"), kept, other} {
+	for _, d := range []string{filepath.Join(dead, "run"), reused, kept, earlier, own, other} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	sweep(parent)
-	if _, err := os.Stat(gone); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("group of a dead node is left: %v", err)
+	for _, d := range []string{dead, reused} {
+		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("group of a dead node is left: %s, %v", d, err)
+		}
 	}
-	for _, d := range []string{kept, other} {
+	for _, d := range []string{kept, earlier, own, other} {
 		if _, err := os.Stat(d); err != nil {
 			t.Errorf("swept too much: %v", err)
+		}
+	}
+}
+
+// deadHome is the name of the directory of a node that has ended.
+func deadHome(t *testing.T) string {
+	t.Helper()
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return prefix + strconv.Itoa(dead.Process.Pid) + "-1"
+}
+
+// TestSweepFrozen proves that processes go, too, that stood still when their node was killed.
+func TestSweepFrozen(t *testing.T) {
+	m := machine(t)
+	var parents []string
+	switch m := m.(type) {
+	case *v1:
+		for _, own := range m.homes {
+			parents = append(parents, filepath.Dir(own))
+		}
+	case *v2:
+		parents = []string{m.base}
+	}
+	dead := deadHome(t)
+	stopped := exec.Command("sleep", "600")
+	if err := stopped.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, parent := range parents {
+		group := filepath.Join(parent, dead, "run")
+		if err := os.MkdirAll(group, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(group, "cgroup.procs", strconv.Itoa(stopped.Process.Pid)); err != nil {
+			t.Fatal(err)
+		}
+		for file, state := range map[string]string{"freezer.state": "FROZEN", "cgroup.freeze": "1"} {
+			if _, err := os.Stat(filepath.Join(group, file)); err == nil {
+				if err := write(group, file, state); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	again, err := Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := stopped.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("process ended with %v, want killed", err)
+	}
+	for _, parent := range parents {
+		if _, err := os.Stat(filepath.Join(parent, dead)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left in %s", dead, parent)
 		}
 	}
 }

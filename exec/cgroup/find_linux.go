@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +12,8 @@ import (
 	"time"
 )
 
-// prefix starts the name of every directory this package makes. The node's process id follows, so that what a killed node
-// left behind can be told from what a living one uses.
+// prefix starts the name of every directory this package makes. The node's process id and its begin follow, so that what a
+// killed node left behind can be told from what a living one uses, also when its process id has been given to another process.
 const prefix = "buildmesh-"
 
 // Find gives the best Manager this process may use, having swept what killed nodes left. The error tells why it is None;
@@ -60,11 +61,25 @@ func parseOwn(data string) map[string]string {
 
 // home is the name of the directory of a Manager's groups: the first one of a process, or a later one.
 func home(number int) string {
-	name := prefix + strconv.Itoa(os.Getpid())
+	name := prefix + strconv.Itoa(os.Getpid()) + "-" + begin(os.Getpid())
 	if number > 0 {
 		name += "." + strconv.Itoa(number)
 	}
 	return name
+}
+
+// begin is when a process began, in ticks since the machine did; see proc_pid_stat(5). Empty: there is none.
+func begin(pid int) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	afterName := string(data[bytes.LastIndexByte(data, ')')+1:])
+	const started = 19 // fields after the name
+	if fields := strings.Fields(afterName); len(fields) > started {
+		return fields[started]
+	}
+	return ""
 }
 
 // maxHomes bounds the Managers of one process.
@@ -92,26 +107,39 @@ func sweep(parent string) {
 		return
 	}
 	for _, e := range entries {
-		number, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), prefix), ".")
+		owner, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), prefix), ".")
+		number, began, _ := strings.Cut(owner, "-")
 		pid, err := strconv.Atoi(number)
 		if err != nil || !strings.HasPrefix(e.Name(), prefix) || !e.IsDir() {
 			continue
 		}
-		if pid != os.Getpid() && syscall.Kill(pid, 0) == syscall.ESRCH {
+		if now := begin(pid); now == "" || began != "" && began != now { // earlier versions named directories without a begin
 			removeAll(filepath.Join(parent, e.Name()))
 		}
 	}
 }
 
-// removeAll removes a group and those in it, one level deep, which is all this package makes.
+// removeAll removes a group and those in it, one level deep, which is all this package makes. What is frozen there goes on
+// first: in version 1 it does not die.
 func removeAll(dir string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		if e.IsDir() {
-			_ = remove(filepath.Join(dir, e.Name()))
+			group := filepath.Join(dir, e.Name())
+			_ = killProcesses(group)
+			thaw(group)
+			_ = remove(group)
 		}
 	}
 	_ = remove(dir)
+}
+
+// thaw lets a group of version 1 go on; one without a freezer is left as it is.
+func thaw(dir string) {
+	if f, err := os.OpenFile(filepath.Join(dir, freezerState), os.O_WRONLY, 0); err == nil {
+		_, _ = f.WriteString(thawed)
+		_ = f.Close()
+	}
 }
 
 // removeWait bounds how long remove waits for killed processes to leave their group.

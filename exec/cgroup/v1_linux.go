@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -14,21 +15,30 @@ type v1 struct {
 	homes map[string]string // controller to this node's directory
 }
 
-// The controllers of version 1 that are used. The first two must exist.
+// The controllers of version 1 that are used. The first two must exist. The last is swept first: what is frozen leaves no group.
 var v1Controllers = []string{"memory", "pids", "cpu", "cpuacct", "freezer"}
+
+// The freezer controller's file, and what it says when nothing is frozen.
+const (
+	freezerState = "freezer.state"
+	thawed       = "THAWED"
+)
 
 // leastShares is the least the kernel takes; 1024 are normal.
 const leastShares = 2
 
 func findV1(root string, paths map[string]string) (Manager, error) {
 	m := &v1{homes: map[string]string{}}
+	for _, c := range slices.Backward(v1Controllers) {
+		if path, ok := paths[c]; ok {
+			sweep(filepath.Join(root, c, path))
+		}
+	}
 	for i, c := range v1Controllers {
 		path, ok := paths[c]
-		parent := filepath.Join(root, c, path)
 		made, err := "", errors.New("not mounted")
 		if ok {
-			sweep(parent)
-			made, err = makeHome(parent)
+			made, err = makeHome(filepath.Join(root, c, path))
 		}
 		if err == nil {
 			m.homes[c] = made
@@ -139,11 +149,11 @@ func (g *v1Group) Freeze(frozen bool) error {
 	if !ok {
 		return ErrNoFreezer
 	}
-	state := "THAWED"
+	state := thawed
 	if frozen {
 		state = "FROZEN"
 	}
-	return write(dir, "freezer.state", state)
+	return write(dir, freezerState, state)
 }
 
 // Kill thaws as well: what is frozen does not die.
