@@ -35,8 +35,9 @@ type Node struct {
 	dir      string
 	settings []string
 
-	mu      sync.Mutex // guards process
+	mu      sync.Mutex // guards what follows
 	process *process
+	lives   []int // the process ids it has had
 }
 
 // process is one life of a node.
@@ -119,7 +120,7 @@ func (n *Node) begin() (*process, error) {
 		p.err = cmd.Wait()
 		_ = log.Close()
 	}()
-	n.process = p
+	n.process, n.lives = p, append(n.lives, cmd.Process.Pid)
 	return p, nil
 }
 
@@ -154,6 +155,13 @@ func (n *Node) PID() int {
 		return 0
 	}
 	return n.process.cmd.Process.Pid
+}
+
+// Lives are the process ids the node has had, the latest last.
+func (n *Node) Lives() []int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.lives)
 }
 
 // Stop asks the node to end and waits for it; after 15 s it is killed, which is an error.
