@@ -35,6 +35,7 @@ func Probe(ctx context.Context, o Options) (*Box, Report, error) {
 	if err := o.setMinFree(); err != nil {
 		return nil, Report{}, err
 	}
+	sweepProbes(o.Dir)
 	b := &Box{tier: TierD, confinement: confinement{launcher: newLauncher(base), foldCase: foldCase}}
 	report := Report{Init: "node", Groups: "none"}
 	if o.Best == TierD {
@@ -59,7 +60,7 @@ func Probe(ctx context.Context, o Options) (*Box, Report, error) {
 // try runs one complete sandbox: it reads an input, changes its private copy, and stays out of what is not its own where
 // the system can keep it out.
 func (b *Box) try(ctx context.Context, base string) error {
-	dir, err := os.MkdirTemp(base, "probe-")
+	dir, err := os.MkdirTemp(base, probes)
 	if err != nil {
 		return err
 	}

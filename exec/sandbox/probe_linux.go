@@ -56,7 +56,7 @@ const probeAnswer = "reads\nwrites\ncontained\noffline\n"
 
 // try runs one complete sandbox in the Box's tier.
 func (b *Box) try(ctx context.Context) error {
-	dir, err := os.MkdirTemp(b.options.Dir, "probe-")
+	dir, err := os.MkdirTemp(b.options.Dir, probes)
 	if err != nil {
 		return err
 	}
@@ -149,6 +149,7 @@ func newBox(o Options) (*Box, error) {
 	if o.Groups == nil {
 		o.Groups = cgroup.None{}
 	}
+	sweepProbes(o.Dir)
 	b := &Box{options: o, root: os.Getuid() == 0, tools: findTools(o.ToolDirs)}
 	if b.root {
 		if err := os.Chmod(o.Dir, 0o711); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +64,23 @@ func TestProbeDenied(t *testing.T) {
 	}
 	if err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestProbeSweeps: nothing is left of a test run whose node was killed.
+func TestProbeSweeps(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "probe-1", "scratch")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	box, _, err := Probe(t.Context(), Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	if found, _ := filepath.Glob(filepath.Join(dir, "probe-*")); len(found) > 0 {
+		t.Errorf("left: %s", found)
 	}
 }
 

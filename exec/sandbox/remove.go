@@ -20,3 +20,14 @@ func Remove(dir string) error {
 	})
 	return os.RemoveAll(dir)
 }
+
+// probes begins the names of the directories of test runs.
+const probes = "probe-"
+
+// sweepProbes removes the directories of test runs whose node was killed meanwhile.
+func sweepProbes(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, probes+"*")) // an error is about the pattern
+	for _, one := range left {
+		_ = Remove(one)
+	}
+}
