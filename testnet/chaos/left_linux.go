@@ -24,8 +24,8 @@ func Left(ctx context.Context, l *lab.Lab) error {
 		if err := grouped(n); err != nil {
 			return fmt.Errorf("%s: %w", n.Name, err)
 		}
-		for _, pattern := range []string{"scratch/*", "trash/*"} {
-			found, err := filepath.Glob(filepath.Join(n.Dir(), "cache", "exec", "run", pattern))
+		for _, pattern := range []string{"run/scratch/*", "run/trash/*", "probe-*"} {
+			found, err := filepath.Glob(filepath.Join(n.Dir(), "cache", "exec", pattern))
 			if err != nil {
 				return err
 			}
