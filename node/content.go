@@ -119,7 +119,7 @@ func (c *content) begin() {
 	peers := summary.NewSitePeers(sites, links)
 	x.summary = &summary.Locator{Publisher: summary.NewPublisher(summaryBits), Peers: peers}
 	x.noted = onehop.NewIndex()
-	bridge := summary.NewBridge(sites, x.summary.Publisher, links)
+	bridge := summary.NewBridge(sites, x.summary, links)
 	x.onehop = onehop.New(n.identity.ID(), x.noted, indexed(n.config.Mesh.Locator, sites), links)
 	if n.config.Mesh.Locator == "kad" {
 		var err error

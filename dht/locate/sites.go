@@ -71,11 +71,16 @@ func (s Sites) Near() []Member {
 
 // Bridge reports whether this node speaks for its site to another one.
 func (s Sites) Bridge() bool {
+	return slices.Contains(s.Bridges(), s.Self().ID)
+}
+
+// Bridges gives those who speak for this node's site, this node too if it is one; none where there is no other site.
+func (s Sites) Bridges() []peer.ID {
 	self, all := s.Self(), s.All.Members()
 	if !slices.ContainsFunc(all, func(m Member) bool { return m.Site != self.Site }) {
-		return false
+		return nil
 	}
-	return slices.Contains(Bridges(self.Site, append(slices.Clip(all), self)), self.ID)
+	return Bridges(self.Site, append(slices.Clip(all), self))
 }
 
 // Far tells at which site a member stands, if that is another one than this node's.

@@ -65,6 +65,13 @@ type world struct {
 	net   *wire.Net
 	nodes []*node
 	trust *trust
+	gone  map[int]bool // nodes that were cut off
+}
+
+// cut ends a node.
+func (w *world) cut(i int) {
+	w.nodes[i].Cut()
+	w.gone[i] = true
 }
 
 // knows gives what node i answers others, nil for what it really knows.
@@ -79,7 +86,7 @@ func newWorld(t testing.TB, n int, policy receipt.Policy, lie knows) *world {
 func newSites(t testing.TB, sites []string, policy receipt.Policy, lie knows) *world {
 	t.Helper()
 	n := len(sites)
-	w := &world{trust: &trust{revoked: map[peer.ID]bool{}}}
+	w := &world{trust: &trust{revoked: map[peer.ID]bool{}}, gone: map[int]bool{}}
 	ids := make([]peer.ID, n)
 	identities := make([]*peer.Identity, n)
 	for i := range ids {
@@ -142,7 +149,7 @@ func (w *world) add(t testing.TB, wired *wire.Node, identity *peer.Identity, pol
 	t.Cleanup(func() { x.results.Close(); x.receipts.Close() })
 	x.sites = locate.Sites{Self: func() locate.Member { return locate.Member{ID: x.ID, Site: x.Site()} }, All: x}
 	x.summary = &summary.Locator{Publisher: summary.NewPublisher(0), Peers: summary.NewSitePeers(x.sites, x)}
-	x.bridge = summary.NewBridge(x.sites, x.summary.Publisher, x)
+	x.bridge = summary.NewBridge(x.sites, x.summary, x)
 	brought := func(id peer.ID, bytes int64, took time.Duration) {
 		if site, far := x.sites.Far(id); far {
 			x.distance.Brought(site, bytes, took)

@@ -15,13 +15,18 @@ import (
 
 // bridges gives those of a site by number, then its other nodes.
 func (w *world) bridges(site string) (bridges, others []int) {
-	members := append(w.nodes[0].Members(), w.nodes[0].sites.Self())
+	var members []locate.Member
+	for i, n := range w.nodes {
+		if !w.gone[i] {
+			members = append(members, n.sites.Self())
+		}
+	}
 	ids := locate.Bridges(site, members)
 	for i, n := range w.nodes {
 		switch {
 		case slices.Contains(ids, n.ID):
 			bridges = append(bridges, i)
-		case n.Site() == site && slices.ContainsFunc(members, func(m locate.Member) bool { return m.ID == n.ID }):
+		case n.Site() == site && !w.gone[i]:
 			others = append(others, i)
 		}
 	}
@@ -55,6 +60,9 @@ func (w *world) spread(t *testing.T, name string, at int) {
 	bridges, _ := w.bridges(w.nodes[at].Site())
 	var near, far []int
 	for i, n := range w.nodes {
+		if w.gone[i] {
+			continue
+		}
 		if n.Site() != w.nodes[at].Site() {
 			far = append(far, i)
 		} else if i != at {
@@ -121,7 +129,7 @@ func TestBridgesAreReplaced(t *testing.T) {
 	w.nodes[maker].build(t, "early", "early")
 	w.spread(t, "early", maker)
 	for _, i := range bridges {
-		w.nodes[i].Cut()
+		w.cut(i)
 	}
 	next, _ := w.bridges("b")
 	if len(next) != locate.BridgesPerSite || slices.Contains(next, bridges[0]) || slices.Contains(next, bridges[1]) {
@@ -131,6 +139,54 @@ func TestBridgesAreReplaced(t *testing.T) {
 	for _, name := range []string{"early", "late"} {
 		w.told(t, keyer.Result(actionOf(name), root), []int{0}, next)
 		w.want(t, 0, name, maker)
+	}
+}
+
+// relaying waits until these nodes pass on what every bridge of the other site has, at most 30 s.
+func (w *world) relaying(t *testing.T, nodes []int) {
+	t.Helper()
+	for _, i := range nodes {
+		for deadline := time.Now().Add(30 * time.Second); w.nodes[i].summary.Peers.Stat().Relay < locate.BridgesPerSite; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("node %d passes on %+v", i, w.nodes[i].summary.Peers.Stat())
+			}
+		}
+	}
+}
+
+// What a site has crosses the line to another one once for each pair of bridges, however many members either has; the rest
+// have it from their own bridges, and from the other one when that is gone.
+func TestSummariesPassThroughBridges(t *testing.T) {
+	w := newSites(t, []string{"a", "a", "a", "a", "a", "b", "b", "b"}, receipt.Policy{Agree: 1}, nil)
+	w.connected(t)
+	here, _ := w.bridges("a")
+	_, others := w.bridges("b")
+	maker := others[0]
+	made := func(name string, crossings int) {
+		t.Helper()
+		bridges, others := w.bridges("a")
+		w.relaying(t, bridges)
+		w.nodes[others[0]].build(t, "before "+name, name) // once it is known everywhere no stream opens any more
+		w.spread(t, "before "+name, others[0])
+		before := w.net.Crossed()
+		w.nodes[maker].build(t, name, name)
+		w.spread(t, name, maker)
+		if n := w.net.Crossed() - before; n != crossings {
+			t.Errorf("%s: %d messages crossed, want %d", name, n, crossings)
+		}
+	}
+	made("early", locate.BridgesPerSite*locate.BridgesPerSite)
+	w.cut(here[0])
+	next, _ := w.bridges("a")
+	if slices.Contains(next, here[0]) || !slices.Contains(next, here[1]) {
+		t.Fatalf("bridges %v, after one of %v is gone", next, here)
+	}
+	made("late", locate.BridgesPerSite*locate.BridgesPerSite)
+	for i := range 5 {
+		if i != here[0] {
+			w.want(t, i, "early", maker)
+			w.want(t, i, "late", maker)
+		}
 	}
 }
 

@@ -71,7 +71,13 @@ func (s *Content) Summary(q *contentv1.SummaryRequest, stream grpc.ServerStreami
 		return s.Publisher.Follow(stream.Context(), q, stream.Send)
 	}
 	err := summary.ErrNoBridge
-	if s.Bridge != nil {
+	switch {
+	case len(q.Of) != 0 && len(q.Of) != len(peer.ID{}):
+		return status.Errorf(codes.InvalidArgument, "a peer id of %d bytes", len(q.Of))
+	case s.Bridge == nil:
+	case len(q.Of) != 0:
+		err = s.Bridge.Relay(stream.Context(), peer.ID(q.Of), q, stream.Send)
+	default:
 		err = s.Bridge.Follow(stream.Context(), q, stream.Send)
 	}
 	if errors.Is(err, summary.ErrNoBridge) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/buildmesh/buildmesh/dht/locate"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
 )
 
@@ -16,12 +17,14 @@ var ErrNoBridge = errors.New("this node is no bridge of its site")
 type Bridge struct {
 	sites locate.Sites
 	near  *Peers // this node among them, with the fingerprints themselves: filters cannot be united
+	far   *Peers // of other sites, for those at this one
 	site  *Publisher
 }
 
-// NewBridge makes a bridge; own is the summary of what this node has.
-func NewBridge(sites locate.Sites, own *Publisher, dialer locate.Dialer) *Bridge {
-	b := &Bridge{sites: sites, site: NewPublisher(own.width)}
+// NewBridge makes a bridge of a node that has these summaries.
+func NewBridge(sites locate.Sites, node *Locator, dialer locate.Dialer) *Bridge {
+	own := node.Publisher
+	b := &Bridge{sites: sites, site: NewPublisher(own.width), far: node.Peers}
 	b.near = NewPeers(locate.Only(func() []locate.Member {
 		if !sites.Bridge() {
 			return nil
@@ -42,6 +45,15 @@ func (b *Bridge) Follow(ctx context.Context, q *contentv1.SummaryRequest, send f
 		return ErrNoBridge
 	}
 	return b.site.Follow(ctx, q, send)
+}
+
+// Relay is Publisher.Follow of what comes from a bridge of another site. Errors: ErrNoBridge, also when nothing comes.
+func (b *Bridge) Relay(ctx context.Context, of peer.ID, q *contentv1.SummaryRequest, send func(*contentv1.SummaryPart) error) error {
+	r := b.far.relay(of)
+	if r == nil || !b.sites.Bridge() {
+		return ErrNoBridge
+	}
+	return follow(ctx, q, source{state: r.state}, send)
 }
 
 // union has one summary be of everything that several are of. The mutex of those guards it.

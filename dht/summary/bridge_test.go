@@ -41,7 +41,7 @@ func newOffice(t *testing.T, settled func(*office)) {
 	for range 3 {
 		o.members = append(o.members, NewPublisher(0))
 	}
-	o.bridge = NewBridge(sites, o.members[0], nil)
+	o.bridge = NewBridge(sites, &Locator{Publisher: o.members[0], Peers: NewPeers(nil, nil)}, nil)
 	running.Go(func() { o.bridge.Run(ctx) })
 	synctest.Wait()
 	for i, p := range o.members[1:] {

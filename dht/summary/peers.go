@@ -19,6 +19,7 @@ const (
 	lookEvery = time.Second // how often the members are compared with who is followed
 	retryMin  = 500 * time.Millisecond
 	retryMax  = 30 * time.Second
+	retryFar  = 2 * time.Second // at most, for what comes from another site: another bridge may have it
 
 	// A peer that claimed muteClaims results and had less than one in muteRatio of them is ignored
 	// for muteFor. An honest one errs once in thousands of lookups, and between an eviction and its
@@ -36,6 +37,7 @@ type Peers struct {
 	members locate.Members
 	dialer  locate.Dialer
 	self    func() locate.Member // this node
+	bridges func() []peer.ID     // those of this node's site
 	union   *union               // told of every fingerprint, which are asked for themselves; nil: filters do
 
 	mu   sync.RWMutex // guards everything below
@@ -46,7 +48,10 @@ type Peers struct {
 // summary is what one peer says it has.
 type summary struct {
 	id       peer.ID
-	far      bool // a bridge's, of everything at its site
+	far      bool   // a bridge's, of everything at its site
+	relay    *relay // for the rest of this site, while this node is its bridge; nil unless far
+	direct   bool   // the stream is the peer's own, not one that a bridge here passes on
+	tried    int    // so many streams
 	epoch    uint64
 	filter   filter
 	delta    map[uint64]struct{}
@@ -63,14 +68,15 @@ type summary struct {
 // NewPeers makes Peers that know nothing, in a mesh of one site.
 func NewPeers(members locate.Members, dialer locate.Dialer) *Peers {
 	self := func() locate.Member { return locate.Member{} } // there is one site, and it has no name
-	return &Peers{members: members, dialer: dialer, self: self, byID: map[peer.ID]*summary{}}
+	none := func() []peer.ID { return nil }
+	return &Peers{members: members, dialer: dialer, self: self, bridges: none, byID: map[peer.ID]*summary{}}
 }
 
 // NewSitePeers makes Peers that know nothing, of a node that follows the members of its own site and the
 // bridges of others.
 func NewSitePeers(sites locate.Sites, dialer locate.Dialer) *Peers {
 	p := NewPeers(sites, dialer)
-	p.self = sites.Self
+	p.self, p.bridges = sites.Self, sites.Bridges
 	return p
 }
 
@@ -125,6 +131,7 @@ func (p *Peers) Report(id peer.ID, claimed, confirmed int) {
 type Stat struct {
 	Peers int   // whose summary is here
 	Muted int   // of them ignored
+	Relay int   // of them passed on to the rest of this node's site
 	Bytes int64 // of memory, by estimate
 }
 
@@ -140,6 +147,13 @@ func (p *Peers) Stat() Stat {
 		st.Peers++
 		if time.Now().Before(s.muted) {
 			st.Muted++
+		}
+		if s.far {
+			n, live := s.relay.size()
+			st.Bytes += n
+			if live {
+				st.Relay++
+			}
 		}
 		const perEntry = 16
 		st.Bytes += perEntry * int64(len(s.delta))
@@ -210,6 +224,7 @@ func (p *Peers) add(id peer.ID, far bool) *summary {
 	s := &summary{id: id, far: far, delta: map[uint64]struct{}{}}
 	p.byID[id] = s
 	if far {
+		s.relay = newRelay()
 		p.all = append(p.all, s)
 	} else {
 		p.all = slices.Insert(p.all, 0, s)
@@ -239,7 +254,11 @@ func (p *Peers) replace(s *summary, epoch uint64, base filter) {
 
 // follow keeps one peer's summary up to date until ctx ends.
 func (p *Peers) follow(ctx context.Context, s *summary) {
-	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+	most := retryMax
+	if s.far {
+		most = retryFar
+	}
+	for wait := retryMin; ; wait = min(2*wait, most) {
 		took := p.stream(ctx, s)
 		if took {
 			wait = retryMin
@@ -256,15 +275,24 @@ func (p *Peers) follow(ctx context.Context, s *summary) {
 func (p *Peers) stream(ctx context.Context, s *summary) (took bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p.mu.Lock()
-	q := &contentv1.SummaryRequest{Epoch: s.epoch, Sequence: s.sequence, Exact: p.union != nil, Site: s.far}
-	s.incoming, s.expected, s.current = nil, 0, false
-	p.mu.Unlock()
+	from := s.id
+	if s.far {
+		var known bool
+		if from, known = p.way(s); !known {
+			return false
+		}
+		defer s.relay.end()
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		defer cancel()
+		watching.Go(func() { p.watch(ctx, from, cancel) })
+	}
+	q := p.begin(s)
 	if p.union != nil && s.id == p.self().ID {
 		_ = p.union.own.Follow(ctx, q, func(part *contentv1.SummaryPart) error { return p.take(s, part) }) // until ctx ends
 		return true
 	}
-	conn, err := p.dialer.Control(ctx, s.id)
+	conn, err := p.dialer.Control(ctx, from)
 	if err != nil {
 		return false
 	}
@@ -285,6 +313,22 @@ func (p *Peers) stream(ctx context.Context, s *summary) (took bool) {
 		}
 		took = true
 	}
+}
+
+// begin gives what a stream is to ask for.
+func (p *Peers) begin(s *summary) *contentv1.SummaryRequest {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.incoming, s.expected, s.current = nil, 0, false
+	q := &contentv1.SummaryRequest{Exact: p.union != nil, Site: s.far}
+	if s.far && !s.direct {
+		q.Of = s.id[:]
+	}
+	if s.direct && !s.relay.has(s.epoch, s.sequence) {
+		s.epoch, s.sequence = 0, 0 // others at this site need all of it from here; what is here is looked up until then
+	}
+	q.Epoch, q.Sequence = s.epoch, s.sequence
+	return q
 }
 
 // reset empties a summary.
@@ -330,6 +374,9 @@ func (p *Peers) take(s *summary, part *contentv1.SummaryPart) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.replace(s, part.Epoch, base)
+	if s.direct {
+		s.relay.rebase(part.Epoch, s.incoming)
+	}
 	s.incoming, s.current = nil, true
 	return nil
 }
@@ -353,6 +400,9 @@ func (p *Peers) takeDelta(s *summary, part *contentv1.SummaryPart) error {
 	}
 	if len(fresh) > 0 && p.byID[s.id] == s {
 		p.union.add(fresh)
+	}
+	if s.direct {
+		s.relay.add(part.Added)
 	}
 	s.sequence += uint64(len(part.Added))
 	s.current = true

@@ -156,12 +156,13 @@ type state struct {
 	base    []byte
 	delta   []uint64
 	changed <-chan struct{}
+	over    bool // nothing comes any more from where this is from
 }
 
 func (p *Publisher) state() state {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return state{p.epoch, p.base, slices.Clip(p.delta), p.changed}
+	return state{epoch: p.epoch, base: p.base, delta: slices.Clip(p.delta), changed: p.changed}
 }
 
 // exact is an exact base of what the summary is of now, which the delta changes no more. An epoch that is over
@@ -183,13 +184,31 @@ func (p *Publisher) exact(epoch uint64) (base []byte, ok bool) {
 // Follow sends what a member lacks who has the delta of an epoch up to a sequence number, and then what
 // is new, until ctx ends or send fails.
 func (p *Publisher) Follow(ctx context.Context, q *contentv1.SummaryRequest, send func(*contentv1.SummaryPart) error) error {
+	exact := p.exact
+	if !q.Exact {
+		exact = nil
+	}
+	return follow(ctx, q, source{p.state, exact}, send)
+}
+
+// source is where a summary comes from.
+type source struct {
+	state func() state
+	exact func(epoch uint64) (base []byte, ok bool) // gives a base of fingerprints instead of the state's; nil: that one does
+}
+
+// follow is Publisher.Follow of any source. Errors: ErrNoBridge when the source is over.
+func follow(ctx context.Context, q *contentv1.SummaryRequest, from source, send func(*contentv1.SummaryPart) error) error {
 	epoch, sequence := q.Epoch, q.Sequence
 	for first := true; ; first = false {
-		s := p.state()
+		s := from.state()
+		if s.over {
+			return ErrNoBridge
+		}
 		if s.epoch != epoch || sequence > uint64(len(s.delta)) {
-			if q.Exact {
+			if from.exact != nil {
 				var ok bool
-				if s.base, ok = p.exact(s.epoch); !ok {
+				if s.base, ok = from.exact(s.epoch); !ok {
 					continue // another epoch has begun in between
 				}
 			}

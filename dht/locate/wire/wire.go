@@ -115,7 +115,7 @@ func (n *Node) Thaw() {
 	}
 }
 
-// Cut ends the node for the others.
+// Cut ends the node for the others, and the others for it.
 func (n *Node) Cut() {
 	n.net.mu.Lock()
 	n.cut = true
@@ -208,7 +208,7 @@ func (n *Node) Control(_ context.Context, id peer.ID) (grpc.ClientConnInterface,
 	n.net.mu.Lock()
 	defer n.net.mu.Unlock()
 	other := n.net.nodes[id]
-	if other == nil || other.cut {
+	if other == nil || other.cut || n.cut {
 		return nil, errCut
 	}
 	if c := n.conns[id]; c != nil {

@@ -31,6 +31,7 @@ type SummaryRequest struct {
 	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"` // how many fingerprints of the delta it has
 	Exact         bool                   `protobuf:"varint,3,opt,name=exact,proto3" json:"exact,omitempty"`       // the base is to be the fingerprints themselves instead of a filter
 	Site          bool                   `protobuf:"varint,4,opt,name=site,proto3" json:"site,omitempty"`         // of everything at the callee's site instead of its own: only a bridge gives it
+	Of            []byte                 `protobuf:"bytes,5,opt,name=of,proto3" json:"of,omitempty"`              // peer id of another site's bridge: what the callee, a bridge too, has of its site; empty: the callee's own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -91,6 +92,13 @@ func (x *SummaryRequest) GetSite() bool {
 		return x.Site
 	}
 	return false
+}
+
+func (x *SummaryRequest) GetOf() []byte {
+	if x != nil {
+		return x.Of
+	}
+	return nil
 }
 
 // SummaryPart is a piece of a summary. The pieces of a base come first, then those of the delta.
@@ -862,12 +870,13 @@ var File_proto_content_v1_content_proto protoreflect.FileDescriptor
 
 const file_proto_content_v1_content_proto_rawDesc = "" +
 	"\n" +
-	"\x1eproto/content/v1/content.proto\x12\x14buildmesh.content.v1\"l\n" +
+	"\x1eproto/content/v1/content.proto\x12\x14buildmesh.content.v1\"|\n" +
 	"\x0eSummaryRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05exact\x18\x03 \x01(\bR\x05exact\x12\x12\n" +
-	"\x04site\x18\x04 \x01(\bR\x04site\"\x86\x01\n" +
+	"\x04site\x18\x04 \x01(\bR\x04site\x12\x0e\n" +
+	"\x02of\x18\x05 \x01(\fR\x02of\"\x86\x01\n" +
 	"\vSummaryPart\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1b\n" +
 	"\tbase_size\x18\x02 \x01(\x04R\bbaseSize\x12\x12\n" +
