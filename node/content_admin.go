@@ -139,6 +139,7 @@ func (c *content) problems() []*controlv1.Problem {
 	suspects(x.liars(), "sent other bytes than it was asked for, which were thrown away; it is not asked again for %s; "+
 		"its disk may be failing: run buildmesh cache verify there", human.Age(fetch.LieFor))
 	suspects(x.lookup.Forgers(), "showed receipts that prove nothing; the results were not taken")
+	suspects(c.guard.Refused(), "asked for more that is not here than any build does, as one that guesses digests; it was refused for a while")
 	return all
 }
 

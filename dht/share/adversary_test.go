@@ -288,6 +288,9 @@ func TestSnoop(t *testing.T) {
 	for i := range guesses {
 		guesses[i] = digest.SHA256.Of([]byte{byte(i), byte(i >> 8), 1}).Proto()
 	}
+	if refused := nodes[0].guard.Refused(); len(refused) != 0 {
+		t.Errorf("before anybody asked, refused are %v", refused)
+	}
 	answered := 0
 	for range 30 {
 		if _, err := client.FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{BlobDigests: guesses}); err != nil {
@@ -303,6 +306,9 @@ func TestSnoop(t *testing.T) {
 	}
 	if _, err := client.BatchReadBlobs(t.Context(), &repb.BatchReadBlobsRequest{Digests: []*repb.Digest{d.Proto()}, DigestFunction: d.Function().Proto()}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("then a blob: %v", err)
+	}
+	if refused := nodes[0].guard.Refused(); len(refused) != 1 || refused[0] != nodes[1].ID {
+		t.Errorf("refused are %v", refused)
 	}
 }
 

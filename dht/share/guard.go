@@ -2,6 +2,8 @@ package share
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,14 +28,15 @@ type Guard struct {
 	caller func(context.Context) (peer.ID, bool)
 	out    *rate.Limiter // nil: no bound
 
-	mu     sync.Mutex // guards misses
-	misses map[peer.ID]*rate.Limiter
+	mu      sync.Mutex // guards misses and refused
+	misses  map[peer.ID]*rate.Limiter
+	refused map[peer.ID]struct{}
 }
 
 // NewGuard makes a guard. caller tells which member makes the call being served; false for none. bytes a
 // second leave at most, 0 for no bound.
 func NewGuard(caller func(context.Context) (peer.ID, bool), bytes int64) *Guard {
-	g := &Guard{caller: caller, misses: map[peer.ID]*rate.Limiter{}}
+	g := &Guard{caller: caller, misses: map[peer.ID]*rate.Limiter{}, refused: map[peer.ID]struct{}{}}
 	if bytes > 0 {
 		g.out = rate.NewLimiter(rate.Limit(bytes), int(max(bytes, 8<<20)))
 	}
@@ -47,9 +50,19 @@ func (g *Guard) admit(ctx context.Context) (peer.ID, error) {
 		return peer.ID{}, status.Error(codes.Unauthenticated, "only members of the mesh are served")
 	}
 	if budget := g.budget(id); budget.Tokens() < 0 {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.refused[id] = struct{}{}
 		return id, status.Error(codes.ResourceExhausted, "too many questions for what is not here")
 	}
 	return id, nil
+}
+
+// Refused are the members that were not answered because they asked for too much that is not here, since the start.
+func (g *Guard) Refused() []peer.ID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.refused))
 }
 
 // missed notes that a member asked for n things that are not here.

@@ -8,7 +8,9 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/locate/wire"
 	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
 )
@@ -89,6 +91,29 @@ func TestLiar(t *testing.T) {
 	}
 	if len(receipt.Compare(shown.Result, made[0].Result)) != 1 {
 		t.Error("its output is the right one")
+	}
+}
+
+// A snoop is given what it knows the digest of, guesses nothing, and is refused.
+func TestSnoop(t *testing.T) {
+	r, _ := holding(t, "one", "two")
+	victim, _ := holding(t, "one")
+	net := wire.New([]peer.ID{r.identity.ID(), victim.identity.ID()})
+	server, guard := net.Node(victim.identity.ID()).Server, share.NewGuard(wire.Caller, 0)
+	share.NewBlobs(victim.store, guard, new(share.Private)).Register(server)
+	(&share.Content{Guard: guard, Known: results{victim}}).Register(server)
+	net.Start()
+	t.Cleanup(net.Close)
+	conn, err := net.Node(r.identity.ID()).Bulk(t.Context(), victim.identity.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := r.certain()
+	if err != nil || len(blobs) != 4 {
+		t.Fatalf("what it knows of is %v, %v", blobs, err)
+	}
+	if got, err := snoopAt(t.Context(), conn, conn, blobs, r.keys); err != nil || got != (haul{blobs: 1, results: 1, refused: true}) {
+		t.Errorf("it got %+v, %v", got, err)
 	}
 }
 

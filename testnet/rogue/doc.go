@@ -15,11 +15,12 @@
 //	liar       signs other outputs than those it made
 //	replayer   shows the receipt of another action than the one asked for
 //	foreigner  shows a receipt that it signed for another mesh
+//	snoop      asks everybody for what it has itself and for digests by chance, tells what it was given, and ends
 //
 // It prints "ready" when all the others are in sight and name it as a holder of what it has, then plays until it is
 // interrupted or its lab ends.
 //
-// What it does not do: it lends no machine, and takes nothing from others. Who has no seat is testnet/stranger.
+// What it does not do: it lends no machine. Who has no seat is testnet/stranger.
 //
 // Start reading at main.go, run; then role.go. It is seen at work in testnet/scenarios.
 package main

@@ -20,7 +20,7 @@ func main() {
 	}
 }
 
-// run takes a member's seat and plays a role in it until ctx ends.
+// run takes a member's seat and plays a role in it until ctx ends, or the role's deed is done.
 func run(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("want ROLE DIR, not %q", args)
@@ -37,7 +37,14 @@ func run(ctx context.Context, args []string) error {
 	if err := r.known(ctx); err != nil {
 		return err
 	}
-	fmt.Println("ready")
-	<-ctx.Done()
-	return nil
+	if part.deed == nil {
+		fmt.Println("ready")
+		<-ctx.Done()
+		return nil
+	}
+	said, err := part.deed(ctx, r)
+	for _, line := range said {
+		fmt.Println(line)
+	}
+	return err
 }

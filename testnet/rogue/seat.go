@@ -190,11 +190,7 @@ func (r *rogue) namedBy(ctx context.Context, m roster.Member) error {
 	if err != nil {
 		return err
 	}
-	q := &contentv1.ResultsRequest{}
-	for _, k := range r.keys {
-		q.Keys = append(q.Keys, k[:])
-	}
-	answer, err := contentv1.NewContentClient(conn).Results(ctx, q)
+	answer, err := contentv1.NewContentClient(conn).Results(ctx, &contentv1.ResultsRequest{Keys: rawKeys(r.keys)})
 	if err != nil {
 		return err
 	}
@@ -205,4 +201,13 @@ func (r *rogue) namedBy(ctx context.Context, m roster.Member) error {
 		}
 	}
 	return nil
+}
+
+// rawKeys are keys as messages have them.
+func rawKeys(keys []cid.Key) [][]byte {
+	raw := make([][]byte, len(keys))
+	for i := range keys {
+		raw[i] = keys[i][:]
+	}
+	return raw
 }

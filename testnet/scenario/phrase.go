@@ -86,7 +86,7 @@ func Phrases() []Meaning {
 		{Throughout, "the first nodes see the second ones so all the time"},
 		{WithinPrinted, "run a verb on a node until it succeeds and prints what the transcript says"},
 		{Attack, "play an adversary on the first machine against the second"},
-		{Plays, "end the node and put an adversary in its seat: a member that means no good"},
+		{Plays, "end the node and put an adversary in its seat: a member that means no good; prints what it has to tell"},
 		{Build, "have the node build samples, all at once, and print who ran each and whether its bytes are right"},
 		{Has, "have the node build samples and print nothing: they must be right, wherever they come from"},
 		{WithinFinds, "ask the node for the results of samples until they are known to it or its mesh, and print whether the bytes are right"},
