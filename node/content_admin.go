@@ -15,6 +15,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/fetch"
 	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/dht/summary"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/node/human"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
@@ -139,6 +140,7 @@ func (c *content) problems() []*controlv1.Problem {
 	suspects(x.liars(), "sent other bytes than it was asked for, which were thrown away; it is not asked again for %s; "+
 		"its disk may be failing: run buildmesh cache verify there", human.Age(fetch.LieFor))
 	suspects(x.lookup.Forgers(), "showed receipts that prove nothing; the results were not taken")
+	suspects(x.summary.Peers.Muted(), "claims results that it does not have; what it claims is ignored for %s", human.Age(summary.MuteFor))
 	suspects(c.guard.Refused(), "asked for more that is not here than any build does, as one that guesses digests; it was refused for a while")
 	return all
 }

@@ -22,12 +22,14 @@ const (
 	retryFar  = 2 * time.Second // at most, for what comes from another site: another bridge may have it
 
 	// A peer that claimed muteClaims results and had less than one in muteRatio of them is ignored
-	// for muteFor. An honest one errs once in thousands of lookups, and between an eviction and its
+	// for MuteFor. An honest one errs once in thousands of lookups, and between an eviction and its
 	// next base.
 	muteClaims = 128
 	muteRatio  = 4
-	muteFor    = 10 * time.Minute
 )
+
+// MuteFor is how long a peer is ignored whose claims were too often empty.
+const MuteFor = 10 * time.Minute
 
 // errPart is wrapped by every error about a piece that does not fit what was there.
 var errPart = errors.New("malformed summary")
@@ -122,9 +124,22 @@ func (p *Peers) Report(id peer.ID, claimed, confirmed int) {
 		return
 	}
 	if s.confirmed < s.claimed/muteRatio {
-		s.muted = time.Now().Add(muteFor)
+		s.muted = time.Now().Add(MuteFor)
 	}
 	s.claimed, s.confirmed = 0, 0
+}
+
+// Muted are the peers that are ignored now, because what they claimed was so often not there.
+func (p *Peers) Muted() []peer.ID {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var ids []peer.ID
+	for _, s := range p.all {
+		if time.Now().Before(s.muted) {
+			ids = append(ids, s.id)
+		}
+	}
+	return ids
 }
 
 // Stat is what Peers has at one moment.

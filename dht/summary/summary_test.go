@@ -278,7 +278,13 @@ func TestEmptyClaimsAreIgnored(t *testing.T) {
 		if found := peers.Find(keys[:1])[0]; len(found) != 1 || found[0] != honest {
 			t.Errorf("found %v", found)
 		}
-		time.Sleep(muteFor + time.Second)
+		if muted := peers.Muted(); len(muted) != 1 || muted[0] != liar {
+			t.Errorf("ignored are %v", muted)
+		}
+		time.Sleep(MuteFor + time.Second)
+		if muted := peers.Muted(); len(muted) != 0 {
+			t.Errorf("after a while %v are ignored", muted)
+		}
 		if found := peers.Find(keys[:1])[0]; len(found) != 2 {
 			t.Errorf("after a while found %v", found)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -11,8 +12,10 @@ import (
 	"github.com/buildmesh/buildmesh/dht/locate/wire"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/share"
+	"github.com/buildmesh/buildmesh/mesh/member"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
+	"github.com/buildmesh/buildmesh/testnet/sample"
 )
 
 // mesh is the one in which the receipts of these tests were made.
@@ -26,6 +29,9 @@ func holding(t *testing.T, names ...string) (*rogue, []receipt.Statement) {
 		t.Fatal(err)
 	}
 	r := &rogue{identity: identity}
+	if r.seat, err = member.Open(t.TempDir(), identity, member.Options{}); err != nil {
+		t.Fatal(err)
+	}
 	if r.store, err = cas.Open(t.TempDir(), cas.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +97,29 @@ func TestLiar(t *testing.T) {
 	}
 	if len(receipt.Compare(shown.Result, made[0].Result)) != 1 {
 		t.Error("its output is the right one")
+	}
+}
+
+// A boaster claims what it has and what it has not, a miser nothing.
+func TestClaims(t *testing.T) {
+	r, made := holding(t, "one")
+	claimed, err := roles["boaster"].claims(r)
+	if err != nil || len(claimed) != 1+boasted || claimed[0] != r.keys[0] {
+		t.Fatalf("claimed are %d results, %v", len(claimed), err)
+	}
+	index := r.seat.Index()
+	for _, name := range []string{"b1", "b150"} {
+		key := cid.NewKeyer(index[:]).Result(sample.Sample{Name: name, Size: 100}.Digest(), made[0].Root)
+		if !slices.Contains(claimed, key) {
+			t.Errorf("%s is not claimed", name)
+		}
+	}
+	if claimed, err := roles["miser"].claims(r); err != nil || len(claimed) != 0 {
+		t.Errorf("a miser claims %d results, %v", len(claimed), err)
+	}
+	nothing, _ := holding(t)
+	if _, err := roles["boaster"].claims(nothing); err == nil {
+		t.Error("who has built nothing claims results")
 	}
 }
 

@@ -15,6 +15,8 @@
 //	liar       signs other outputs than those it made
 //	replayer   shows the receipt of another action than the one asked for
 //	foreigner  shows a receipt that it signed for another mesh
+//	boaster    says that it has the results of the samples b1 to b150 (testnet/sample), which nobody has
+//	miser      says that it has no result
 //	snoop      asks everybody for what it has itself and for digests by chance, tells what it was given, and ends
 //
 // It prints "ready" when all the others are in sight and name it as a holder of what it has, then plays until it is

@@ -23,6 +23,7 @@ type role struct {
 	batch  func(context.Context, *repb.BatchReadBlobsResponse)                       // spoils small blobs
 	stream func(to grpc.ServerStreamingServer[bspb.ReadResponse], data []byte) error // sends instead of the bytes of a large one
 	answer func(*rogue, cid.Key, *contentv1.Answer) error                            // spoils what it tells of a result that it has
+	claims func(*rogue) ([]cid.Key, error)                                           // the results its summary is of, instead of those that it has
 	deed   func(context.Context, *rogue) (said []string, err error)                  // does by itself, and then ends
 }
 
@@ -60,6 +61,8 @@ var roles = map[string]role{
 		return nil
 	})},
 	"replayer": {answer: replay},
+	"boaster":  {claims: boasts},
+	"miser":    {claims: func(*rogue) ([]cid.Key, error) { return nil, nil }},
 	"snoop":    {deed: snoop},
 	"foreigner": {answer: signs(func(r *rogue, s *receipt.Statement) error {
 		s.Mesh = r.identity.ID().String()

@@ -47,7 +47,8 @@ type rogue struct {
 	store    *cas.Store
 	receipts *receipt.Store
 	summary  *summary.Publisher
-	keys     []cid.Key // of the results it claims to have
+	keys     []cid.Key // of the results it has
+	claimed  []cid.Key // of those it says it has
 
 	closing []func() error
 	serving sync.WaitGroup
@@ -116,7 +117,14 @@ func (r *rogue) serve() error {
 	if err := r.receipts.Keys(func(k cid.Key) error { r.keys = append(r.keys, k); return nil }); err != nil {
 		return err
 	}
-	return r.summary.Add(r.keys)
+	r.claimed = r.keys
+	if r.role.claims != nil {
+		var err error
+		if r.claimed, err = r.role.claims(r); err != nil {
+			return err
+		}
+	}
+	return r.summary.Add(r.claimed)
 }
 
 // close leaves the mesh, last opened first closed.
@@ -181,22 +189,24 @@ func (r *rogue) says(honest facts.Facts) facts.Facts {
 // version is what a rogue says its program is: by it a scenario sees that its facts have come.
 const version = "rogue"
 
-// namedBy reports whether a member names this one as a holder of everything it claims to have.
+// namedBy reports whether a member names this one as a holder of everything it claims to have, and of nothing else.
 func (r *rogue) namedBy(ctx context.Context, m roster.Member) error {
-	if len(r.keys) == 0 {
+	keys := slices.Concat(r.claimed, r.keys)
+	if len(keys) == 0 {
 		return nil
 	}
 	conn, err := r.links.Control(ctx, m.ID)
 	if err != nil {
 		return err
 	}
-	answer, err := contentv1.NewContentClient(conn).Results(ctx, &contentv1.ResultsRequest{Keys: rawKeys(r.keys)})
+	answer, err := contentv1.NewContentClient(conn).Results(ctx, &contentv1.ResultsRequest{Keys: rawKeys(keys)})
 	if err != nil {
 		return err
 	}
 	self := r.identity.ID()
-	for _, a := range answer.Answers {
-		if !slices.ContainsFunc(a.Holders, func(id []byte) bool { return slices.Equal(id, self[:]) }) {
+	for i, a := range answer.Answers {
+		named := slices.ContainsFunc(a.Holders, func(id []byte) bool { return slices.Equal(id, self[:]) })
+		if named != slices.Contains(r.claimed, keys[i]) {
 			return fmt.Errorf("%s does not have the summary yet", m.Name)
 		}
 	}

@@ -245,7 +245,7 @@ func parseGroups(words []string) ([][]string, error) {
 func parseNames(words []string) ([]string, error) {
 	var names []string
 	for _, word := range words {
-		more, err := expand(strings.TrimSuffix(word, ","))
+		more, err := Expand(strings.TrimSuffix(word, ","))
 		if err != nil {
 			return nil, err
 		}
@@ -259,8 +259,8 @@ func parseNames(words []string) ([]string, error) {
 	return names, nil
 }
 
-// expand turns n1..n3 into n1, n2, n3, and any other name into itself.
-func expand(word string) ([]string, error) {
+// Expand turns n1..n3 into n1, n2, n3, and any other name into itself.
+func Expand(word string) ([]string, error) {
 	first, last, isRange := strings.Cut(word, "..")
 	if !isRange {
 		return []string{word}, checkName(word)

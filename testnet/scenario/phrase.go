@@ -44,6 +44,7 @@ const (
 	Plays         Phrase = "NAME plays TEXT"
 	Build         Phrase = "NAME builds TEXT"
 	Has           Phrase = "NAME has TEXT"
+	Lacks         Phrase = "NAME lacks TEXT"
 	WithinFinds   Phrase = "within DURATION NAME finds TEXT"
 	Wait          Phrase = "wait DURATION"
 	Note          Phrase = "note NAMES"
@@ -89,6 +90,7 @@ func Phrases() []Meaning {
 		{Plays, "end the node and put an adversary in its seat: a member that means no good; prints what it has to tell"},
 		{Build, "have the node build samples, all at once, and print who ran each and whether its bytes are right"},
 		{Has, "have the node build samples and print nothing: they must be right, wherever they come from"},
+		{Lacks, "ask the node for the results of samples: neither it nor its mesh must have one"},
 		{WithinFinds, "ask the node for the results of samples until they are known to it or its mesh, and print whether the bytes are right"},
 		{Wait, "let time pass"},
 		{Note, "remember the nodes' memory and goroutines"},

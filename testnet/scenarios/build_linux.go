@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/buildmesh/buildmesh/testnet/sample"
@@ -19,7 +20,7 @@ import (
 // buildLimit is how long samples may take.
 const buildLimit = time.Minute
 
-// parseSamples reads names of samples, and after `with size=` the size of their outputs, which else is 100 bytes.
+// parseSamples reads names of samples, b1..b9 for several, and after `with size=` the size of their outputs, which else is 100 bytes.
 func parseSamples(text string) ([]sample.Sample, error) {
 	names, size, large := strings.Cut(text, " with size=")
 	bytes := int64(100)
@@ -30,8 +31,14 @@ func parseSamples(text string) ([]sample.Sample, error) {
 		}
 	}
 	var samples []sample.Sample
-	for name := range strings.FieldsSeq(names) {
-		samples = append(samples, sample.Sample{Name: name, Size: bytes})
+	for word := range strings.FieldsSeq(names) {
+		some, err := scenario.Expand(word)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range some {
+			samples = append(samples, sample.Sample{Name: name, Size: bytes})
+		}
 	}
 	return samples, nil
 }
@@ -45,8 +52,54 @@ func (w *World) dial(name string) (*sample.Client, error) {
 	return sample.Dial("unix:" + filepath.Join(n.Dir(), "state", "run", "buildmesh.sock"))
 }
 
-// each does something with every sample that a sentence names, at once, and gives what became of each.
-func (w *World) each(ctx context.Context, step scenario.Step, do func(*sample.Client, context.Context, sample.Sample) (*sample.Built, error)) ([]string, error) {
+// outcome is what became of one sample.
+type outcome struct {
+	name  string
+	built *sample.Built
+	err   error
+}
+
+// String is the line that a sentence prints.
+func (o outcome) String() string {
+	text := "ran on "
+	switch {
+	case o.err != nil:
+		return o.name + ": not built: " + status.Convert(o.err).Message()
+	case o.built.Known: // of several that signed the same, any may be named
+		text = "known"
+	default:
+		text += o.built.Worker
+	}
+	if !o.built.Right {
+		return o.name + ": " + text + ", WRONG bytes"
+	}
+	return o.name + ": " + text + ", right"
+}
+
+// outcomes are those of the samples of one sentence.
+type outcomes []outcome
+
+// lines are what the sentence prints.
+func (all outcomes) lines() []string {
+	lines := make([]string, len(all))
+	for i, o := range all {
+		lines[i] = o.String()
+	}
+	return lines
+}
+
+// right reports the first that is not there, or not what it has to be.
+func (all outcomes) right() error {
+	for _, o := range all {
+		if o.err != nil || !o.built.Right {
+			return errors.New(o.String())
+		}
+	}
+	return nil
+}
+
+// each does something with every sample that a sentence names, at once.
+func (w *World) each(ctx context.Context, step scenario.Step, do func(*sample.Client, context.Context, sample.Sample) (*sample.Built, error)) (outcomes, error) {
 	samples, err := parseSamples(step.Rest)
 	if err != nil {
 		return nil, err
@@ -58,67 +111,50 @@ func (w *World) each(ctx context.Context, step scenario.Step, do func(*sample.Cl
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()
-	said := make([]string, len(samples))
+	began, all := time.Now(), make(outcomes, len(samples))
 	var building sync.WaitGroup
 	for i, s := range samples {
 		building.Go(func() {
 			built, err := do(client, ctx, s)
-			said[i] = s.Name + ": " + builtText(built, err)
+			all[i] = outcome{s.Name, built, err}
 		})
 	}
 	building.Wait()
-	return said, nil
+	w.Log("%s: took %v", step.Text, time.Since(began).Round(10*time.Millisecond))
+	return all, nil
 }
 
 // build has a node build samples and prints a line for each.
 func (w *World) build(ctx context.Context, step scenario.Step) ([]string, error) {
-	started := time.Now()
-	said, err := w.each(ctx, step, (*sample.Client).Build)
-	w.Log("%s: took %v", step.Text, time.Since(started).Round(10*time.Millisecond))
-	return said, err
+	all, err := w.each(ctx, step, (*sample.Client).Build)
+	return all.lines(), err
 }
 
 // has is build without a line to print.
 func (w *World) has(ctx context.Context, step scenario.Step) ([]string, error) {
-	said, err := w.each(ctx, step, (*sample.Client).Build)
-	return nil, errors.Join(err, allRight(said))
+	all, err := w.each(ctx, step, (*sample.Client).Build)
+	return nil, errors.Join(err, all.right())
+}
+
+// lacks asks for what must not be known.
+func (w *World) lacks(ctx context.Context, step scenario.Step) ([]string, error) {
+	all, err := w.each(ctx, step, (*sample.Client).Find)
+	for _, o := range all {
+		if status.Code(o.err) != codes.NotFound {
+			return nil, errors.New(o.String())
+		}
+	}
+	return nil, err
 }
 
 // withinFinds waits until a node knows samples or finds them in its mesh.
-func (w *World) withinFinds(ctx context.Context, step scenario.Step) (said []string, err error) {
-	err = w.wait(ctx, step, func(ctx context.Context) (err error) {
-		if said, err = w.each(ctx, step, (*sample.Client).Find); err == nil {
-			err = allRight(said)
+func (w *World) withinFinds(ctx context.Context, step scenario.Step) ([]string, error) {
+	var all outcomes
+	err := w.wait(ctx, step, func(ctx context.Context) (err error) {
+		if all, err = w.each(ctx, step, (*sample.Client).Find); err == nil {
+			err = all.right()
 		}
 		return err
 	})
-	return said, err
-}
-
-// allRight reports what is not.
-func allRight(said []string) error {
-	for _, line := range said {
-		if !strings.HasSuffix(line, right) {
-			return errors.New(line)
-		}
-	}
-	return nil
-}
-
-// right ends the line of a sample whose bytes are what they have to be.
-const right = ", right"
-
-// builtText is what became of a sample in words.
-func builtText(b *sample.Built, err error) string {
-	if err != nil {
-		return "not built: " + status.Convert(err).Message()
-	}
-	text := "ran on " + b.Worker
-	if b.Known { // of several that signed the same, any may be named
-		text = "known"
-	}
-	if !b.Right {
-		return text + ", WRONG bytes"
-	}
-	return text + right
+	return all.lines(), err
 }
