@@ -6,6 +6,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/share"
 )
 
 // stageBlobs is the store as exec/stage asks for it.
@@ -18,7 +19,7 @@ func (s stageBlobs) Pin(ds []digest.Digest) (release func(), missing []digest.Di
 }
 
 // runBlobs is the store as exec/run and exec/collect ask for it.
-type runBlobs struct{ *cas.Store }
+type runBlobs struct{ share.Whole }
 
 // PutAll stores all blobs or tells why one could not be stored.
 func (s runBlobs) PutAll(ctx context.Context, ds []digest.Digest, data [][]byte) error {

@@ -15,7 +15,7 @@ func (n *Node) openPlacer(m *machine, runner *run.Runner) flight.Placer {
 		here = countedPlacer{m.leasing.initiator, m.counts}
 	} else {
 		m.slots = slot.New(slot.Capacity{Cores: m.offer.Cores, MemoryBytes: m.offer.MemoryBytes})
-		here = countedPlacer{flight.Here{Executor: countedExecutor{runner, m.counts}, Slots: m.slots}, m.counts}
+		here = countedPlacer{flight.Here{Executor: countedExecutor{ownExecutor{n, runner.Storing}, m.counts}, Slots: m.slots}, m.counts}
 	}
 	if !n.config.Exec.Bots {
 		return here

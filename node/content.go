@@ -46,7 +46,6 @@ const (
 type content struct {
 	node     *Node
 	receipts *receipt.Store
-	private  *share.Private
 	guard    *share.Guard
 	policy   receipt.Policy
 	accepted sync.Map // digests of actions whose results members brought, until they are cached
@@ -86,15 +85,12 @@ func (n *Node) openContent(context.Context) error {
 	if c.policy, err = receipt.ParsePolicy(n.config.Mesh.Trust); err != nil {
 		return fmt.Errorf("mesh.trust: %w", err)
 	}
-	if c.private, err = share.NewPrivate(instances(n.config.Mesh.Instances), instances(n.config.Mesh.NoShare)); err != nil {
-		return fmt.Errorf("mesh.no_share: %w", err)
-	}
 	c.receipts, err = receipt.Open(filepath.Join(n.config.Dir.Cache, "receipts"), receipt.Options{MaxBytes: int64(n.config.Store.ResultsSize)})
 	if err != nil {
 		return err
 	}
 	n.onClose("receipts", c.receipts.Close)
-	blobs := share.NewBlobs(n.store, c.guard, c.private)
+	blobs := share.NewBlobs(n.store, c.guard, n.private)
 	blobs.Register(n.mesh.transport.BulkServer())
 	blobs.RegisterFind(n.mesh.transport.ControlServer())
 	contentv1.RegisterContentServer(n.mesh.transport.ControlServer(), contentServer{content: c})
@@ -128,12 +124,12 @@ func (c *content) begin() {
 		}
 	}
 	x.results = x.choose(n.config.Mesh.Locator, sites)
-	x.blobs = newBlobIndex(n.store, c.private, x.keyer)
-	f := fetch.Options{Store: n.store, Dialer: links, Members: locate.Only(sites.Near), Keyer: x.keyer, Locator: x.large(), Rate: int64(n.config.Mesh.Download), Brought: brought(sites, x.distant)}
+	x.blobs = newBlobIndex(n.store, n.private, x.keyer)
+	f := fetch.Options{Store: n.shared(), Dialer: links, Members: locate.Only(sites.Near), Keyer: x.keyer, Locator: x.large(), Rate: int64(n.config.Mesh.Download), Brought: brought(sites, x.distant)}
 	x.fetcher = fetch.New(f)
 	o := lookup.Options{
 		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: locate.Switch{Choose: x.results}, Dialer: links, Receipts: c.receipts,
-		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders, Far: sites.Far, Distances: x.distant,
+		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders, Hides: n.private.Active(), Far: sites.Far, Distances: x.distant,
 	}
 	x.lookup = lookup.New(o)
 	f.Rate = replicaRate(n.config)
@@ -336,10 +332,7 @@ func (m meshMiss) Unwrap() error { return m.error }
 
 // publish signs a result that this node has made and stored, and tells the mesh of it, unless it is private.
 func (c *content) publish(ctx context.Context, a *action.Action, root actioncache.Root, r *repb.ActionResult) error {
-	if c.private.Instance(a.Instance) || slices.ContainsFunc(a.Outputs, func(o action.Output) bool { return c.private.Path(o.Clean) }) {
-		blobs, err := c.node.results.cache.References(ctx, a.Digest.Function(), r)
-		c.private.Hide(blobs)
-		c.company.Load().blobs.look()
+	if private, err := c.private(ctx, a, r); private || err != nil {
 		return err
 	}
 	if !c.node.report.Tier.Guests() {
@@ -356,6 +349,22 @@ func (c *content) publish(ctx context.Context, a *action.Action, root actioncach
 	}
 	x.copier.Note(x.keyer.Result(a.Digest, root))
 	return nil
+}
+
+// private reports whether a result is not shared. What became so by a name that only the result has is hidden.
+func (c *content) private(ctx context.Context, a *action.Action, r *repb.ActionResult) (bool, error) {
+	n := c.node
+	if why, err := n.judge(ctx, a); why != share.Shared {
+		return true, err
+	}
+	named, err := n.private.Result(ctx, n.store, a.Digest.Function(), r)
+	if !named || err != nil {
+		return named, err
+	}
+	blobs, err := n.results.cache.References(ctx, a.Digest.Function(), r)
+	err = errors.Join(err, n.private.Hide(blobs, share.ByName))
+	c.company.Load().blobs.look()
+	return true, err
 }
 
 // statement is what this node says of a result that it made.

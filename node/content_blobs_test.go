@@ -33,10 +33,15 @@ func TestBlobIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	private, err := share.NewPrivate(nil, nil)
+	rule, err := share.ParseRule(nil, []string{"*.key"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	private, err := share.OpenPrivate(t.TempDir(), rule, store.Contains)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer private.Close()
 	keyer, mesh := cid.NewKeyer([]byte("of a mesh")), memory.New()
 	index, own, other := newBlobIndex(store, private, keyer), mesh.Node(peer.ID{1}), mesh.Node(peer.ID{2})
 	put := func(size int) digest.Digest {
@@ -69,7 +74,9 @@ func TestBlobIndex(t *testing.T) {
 	has("a tree's root", other, root, true)
 	has("a root that is not here", other, absent, false)
 	has("a blob before it is private", other, secret, true)
-	private.Hide([]digest.Digest{secret})
+	if err := private.Hide([]digest.Digest{secret}, share.ByName); err != nil {
+		t.Fatal(err)
+	}
 	index.look()
 	if err := index.tend(t.Context(), own); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/lease"
@@ -53,7 +54,7 @@ func (n *Node) openLeasing(m *machine, runner *run.Runner) *leasing {
 	limits := action.Limits{MaxTimeout: n.config.Exec.MaxTimeout}
 	l.executor = lease.NewExecutor(lease.ExecutorOptions{
 		Self: n.identity.ID(), Book: lease.NewBook(m.offer.Cores, m.offer.MemoryBytes, lease.Options{Self: n.identity.ID(), NewID: lease.NewID}),
-		Run: guestExecutor{countedExecutor{runner.Guests(), m.counts}, n.lending}, Blobs: n.store, Content: content, Receipts: receipts,
+		Run: guestExecutor{countedExecutor{runner.Guests(runBlobs{n.shared()}), m.counts}, n.lending}, Blobs: n.shared(), Content: content, Receipts: receipts,
 		Match: m.here, Caller: leaseCaller, Status: reapi.Status, Limits: limits,
 		Changed: func() {
 			if l.ready.Load() {
@@ -62,8 +63,8 @@ func (n *Node) openLeasing(m *machine, runner *run.Runner) *leasing {
 		},
 	})
 	l.initiator = lease.NewInitiator(lease.InitiatorOptions{
-		Self: n.identity.ID(), Epoch: uint64(time.Now().UnixNano()), Executor: l.executor, Run: countedExecutor{runner, m.counts},
-		Spare: countedExecutor{runner.Guests(), m.counts}, Network: n.mesh.transport, Blobs: n.store, Content: content, Receipts: receipts, Auditor: m.auditor, Class: l.class,
+		Self: n.identity.ID(), Epoch: uint64(time.Now().UnixNano()), Executor: l.executor, Run: countedExecutor{ownExecutor{n, runner.Storing}, m.counts},
+		Spare: countedExecutor{ownExecutor{n, runner.Guests}, m.counts}, Network: n.mesh.transport, Blobs: n.store, Content: content, Receipts: receipts, Auditor: m.auditor, Class: l.class,
 		Place: place.Options{Explain: true}, History: n.history, MaxTimeout: n.config.Exec.MaxTimeout,
 	}, place.Peer{Name: n.config.Node.Name, Offer: m.offer, Speed: 1})
 	l.ready.Store(true)
@@ -116,12 +117,15 @@ func (l *leasing) lend(s power.Status) {
 }
 
 // class says where an action may run.
-func (l *leasing) class(a *action.Action) place.Class {
+func (l *leasing) class(ctx context.Context, a *action.Action) place.Class {
 	switch {
 	case a.Platform.Local, l.node.content == nil, l.node.content.policy.Agree != 1, !l.node.report.Tier.Guests():
 		return place.Local // nobody's result would be believed, or nobody could be given the action
-	case l.node.content.private.Instance(a.Instance), slices.ContainsFunc(a.Outputs, func(o action.Output) bool { return l.node.content.private.Path(o.Clean) }):
+	}
+	if why, err := l.node.judge(ctx, a); why != share.Shared || err != nil {
 		return place.Local
+	}
+	switch {
 	case a.WholeRoot, a.Platform.ContainerImage != "":
 		return place.Hermetic
 	}

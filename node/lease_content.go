@@ -72,7 +72,7 @@ func (c leaseContent) Inputs(ctx context.Context, from peer.ID, a *action.Action
 		}
 		files = append(files, t.Files()...)
 	}
-	absent, err := c.node.store.Missing(ctx, files)
+	absent, err := c.node.shared().Missing(ctx, files)
 	if err != nil || len(absent) == 0 {
 		return fetched.bytes, err
 	}
@@ -91,7 +91,7 @@ type fetchedTree struct {
 
 // GetBatch implements tree.Getter.
 func (f *fetchedTree) GetBatch(ctx context.Context, ds []digest.Digest) ([][]byte, error) {
-	absent, err := f.content.node.store.Missing(ctx, ds)
+	absent, err := f.content.node.shared().Missing(ctx, ds)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (f *fetchedTree) GetBatch(ctx context.Context, ds []digest.Digest) ([][]byt
 			f.bytes += d.Size()
 		}
 	}
-	return f.content.node.store.GetBatch(ctx, ds)
+	return f.content.node.shared().GetBatch(ctx, ds)
 }
 
 // Outputs implements lease.Content.
@@ -169,7 +169,11 @@ func (r leaseReceipts) Accept(ctx context.Context, from peer.ID, a *action.Actio
 	if !proto.Equal(signed.Result, result) { // else it could give one thing and answer for another
 		return fmt.Errorf("%w: %s brought another result than it signed", receipt.ErrInvalid, from.Short())
 	}
-	if a.DoNotCache {
+	private, err := c.private(ctx, a, result)
+	if err != nil {
+		return err
+	}
+	if a.DoNotCache || private {
 		return signed.Check(c.company.Load().mesh.String(), a.Digest, r.root(a))
 	}
 	if _, err := c.company.Load().lookup.Accept(ctx, raw, actioncache.Key{Action: a.Digest, Root: r.root(a)}); err != nil {

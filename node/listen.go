@@ -20,7 +20,7 @@ import (
 // openEndpoint makes the Remote Execution endpoint and listens.
 func (n *Node) openEndpoint(context.Context) error {
 	endpoint, err := reapi.New(reapi.Config{
-		Blobs: n.store, Results: notedResults{n.clientResults(), n.bridge, n.journal}, Features: n.features(),
+		Blobs: n.store, Within: n.within, Results: notedResults{n.clientResults(), n.bridge, n.journal}, Features: n.features(),
 		Limits: reapi.Limits{MaxBlob: n.maxBlob()},
 		Name:   n.config.Node.Name, Logs: n.logs, Observer: n.metrics.Requests(), Log: n.log,
 	})

@@ -35,8 +35,8 @@ func (r mergedResults) key(a *action.Action) actioncache.Key {
 }
 
 // Key implements merge.Results.
-func (r mergedResults) Key(a *action.Action) (merge.Key, bool) {
-	if r.leasing.class(a) == place.Local {
+func (r mergedResults) Key(ctx context.Context, a *action.Action) (merge.Key, bool) {
+	if r.leasing.class(ctx, a) == place.Local {
 		return merge.Key{}, false
 	}
 	key := r.key(a)

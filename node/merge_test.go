@@ -155,7 +155,7 @@ func TestMergedResultIsBelievedLikeAll(t *testing.T) {
 	raw := func(d digest.Digest) []byte {
 		p.ben.executed(t, d)
 		results := mergedResults{p.ben.machine.leasing}
-		k, _ := results.Key(&action.Action{Digest: d})
+		k, _ := results.Key(t.Context(), &action.Action{Digest: d})
 		all, err := results.Receipts(k)
 		if err != nil || len(all) != 1 {
 			t.Fatalf("%d receipts, %v", len(all), err)
@@ -194,7 +194,7 @@ func TestMergedResultIsBelievedLikeAll(t *testing.T) {
 func TestWhoBelievesNobodyMergesNothing(t *testing.T) {
 	for _, trust := range []string{"self", "quorum 2"} {
 		n := executing(t, t.TempDir(), "mesh.trust="+trust)
-		if _, shared := (mergedResults{n.machine.leasing}).Key(&action.Action{Digest: n.action(t, "true")}); shared {
+		if _, shared := (mergedResults{n.machine.leasing}).Key(t.Context(), &action.Action{Digest: n.action(t, "true")}); shared {
 			t.Errorf("with mesh.trust = %s it merges", trust)
 		}
 	}
@@ -208,7 +208,7 @@ func TestWhoBelievesNobodyMergesNothing(t *testing.T) {
 		"of a closed instance": {action.Action{Instance: "closed"}, false},
 		"with a secret output": {action.Action{Instance: "open", Outputs: []action.Output{{Path: "a.key", Clean: "a.key"}}}, false},
 	} {
-		if k, shared := results.Key(&c.action); shared != c.shared || !shared && k != (merge.Key{}) {
+		if k, shared := results.Key(t.Context(), &c.action); shared != c.shared || !shared && k != (merge.Key{}) {
 			t.Errorf("%s: shared %v", name, shared)
 		}
 	}

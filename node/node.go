@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/exec/journal"
 	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
@@ -40,6 +41,7 @@ type Node struct {
 
 	identity *peer.Identity
 	store    *cas.Store
+	private  *share.Private
 	results  *results
 	logs     *logstream.Streams
 	assets   *asset.Service
@@ -86,7 +88,7 @@ func New(ctx context.Context, c *config.Config, log *slog.Logger, version string
 		name string
 		open func(context.Context) error
 	}{
-		{"state", n.openState}, {"mesh", n.openMesh}, {"store", n.openStore}, {"results", n.openResults}, {"logs", n.openLogs}, {"journal", n.openJournal},
+		{"state", n.openState}, {"mesh", n.openMesh}, {"store", n.openStore}, {"private", n.openPrivate}, {"results", n.openResults}, {"logs", n.openLogs}, {"journal", n.openJournal},
 		{"assets", n.openAssets}, {"lending", n.openLending}, {"machine", n.openMachine}, {"presence", n.openPresence}, {"content", n.openContent}, {"peers", n.openPeers},
 		{"endpoint", n.openEndpoint}, {"web", n.openWeb}, {"control", n.openControl},
 	} {

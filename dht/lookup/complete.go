@@ -28,9 +28,11 @@ func (l *Lookup) complete(ctx context.Context, key actioncache.Key, r *receipt.R
 		}
 		return nil, err
 	}
-	// What is here already is complete at the first look, without reading trees twice.
-	if result, err := l.options.Results.Get(ctx, key); !errors.Is(err, actioncache.ErrNotFound) {
-		return result, err
+	if !l.options.Hides {
+		// What is here already is complete at the first look, without reading trees twice.
+		if result, err := l.options.Results.Get(ctx, key); !errors.Is(err, actioncache.ErrNotFound) {
+			return result, err
+		}
 	}
 	if err := l.pull(ctx, key.Action.Function(), r.Result, holders); err != nil {
 		return nil, err

@@ -113,7 +113,7 @@ func newSites(t testing.TB, sites []string, policy receipt.Policy, lie knows) *w
 			}
 		}
 		guard := share.NewGuard(wire.Caller, 0)
-		private, _ := share.NewPrivate(nil, nil)
+		private := &share.Private{}
 		share.NewBlobs(x.store, guard, private).Register(x.Server)
 		index := onehop.NewIndex()
 		(&share.Content{Guard: guard, Publisher: x.summary.Publisher, Index: index, OneHop: onehop.New(id, index, x, x), Known: known, Bridge: x.bridge}).Register(x.Server)

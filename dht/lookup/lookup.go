@@ -87,6 +87,8 @@ type Options struct {
 	Report func(id peer.ID, claimed, confirmed int)
 	// Holders tells without asking anyone who else has results. May be nil.
 	Holders func(keys []cid.Key) [][]peer.ID
+	// Hides: blobs may be here that the mesh must not know of. What a result names is then asked of the Fetcher, always.
+	Hides bool
 	// Far tells at which site a peer stands, if it is another one. Nil: there is one site.
 	Far func(id peer.ID) (site string, far bool)
 	// Distances is told how long answers of other sites take, and says which are worth asking. Nil: all are.

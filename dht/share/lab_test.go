@@ -44,6 +44,28 @@ type blobServer interface {
 	Read(*bspb.ReadRequest, grpc.ServerStreamingServer[bspb.ReadResponse]) error
 }
 
+// private opens a rule that shares all instances, and nothing of what noShare lists.
+func private(t testing.TB, store *casfake.Store, noShare ...string) *share.Private {
+	t.Helper()
+	rule, err := share.ParseRule(nil, noShare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := share.OpenPrivate(t.TempDir(), rule, store.Contains)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func hide(t testing.TB, p *share.Private, ds ...digest.Digest) {
+	t.Helper()
+	if err := p.Hide(ds, share.ByName); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // lab is some nodes; wrap, if not nil, gives what node i offers instead of its own service.
 func lab(t testing.TB, n int, wrap func(i int, s *share.Blobs) blobServer) []*node {
 	t.Helper()
@@ -52,7 +74,7 @@ func lab(t testing.TB, n int, wrap func(i int, s *share.Blobs) blobServer) []*no
 	nodes := make([]*node, n)
 	for i, id := range ids {
 		x := &node{Node: net.Node(id), store: casfake.New(cas.Options{MaxBytes: 1 << 30}), guard: share.NewGuard(wire.Caller, 0)}
-		x.private, _ = share.NewPrivate(nil, nil)
+		x.private = private(t, x.store, "*.key")
 		x.index = onehop.NewIndex()
 		x.locator = onehop.New(id, x.index, x, x)
 		x.fetcher = fetch.New(fetch.Options{Store: x.store, Dialer: x, Members: x, Keyer: keyer, Locator: x.locator})
@@ -161,7 +183,7 @@ func TestCaps(t *testing.T) {
 				if i == 1 || at != "sender" {
 					return nil
 				}
-				private, _ := share.NewPrivate(nil, nil)
+				private := &share.Private{}
 				return share.NewBlobs(slow, share.NewGuard(wire.Caller, bound), private)
 			})
 			ds := append(fill(t, slow, 1, 9<<20), fill(t, slow, 300, 10<<10)...)
@@ -245,7 +267,7 @@ func TestCancelledFlight(t *testing.T) {
 func TestPrivate(t *testing.T) {
 	nodes := lab(t, 2, nil)
 	ds := append(fill(t, nodes[0].store, 4, 100), fill(t, nodes[0].store, 1, 2<<20)...)
-	nodes[0].private.Hide(ds[2:])
+	hide(t, nodes[0].private, ds[2:]...)
 	missing, err := nodes[1].fetcher.Fetch(t.Context(), ds, []peer.ID{nodes[0].ID})
 	if err != nil || len(missing) != 3 {
 		t.Errorf("%d missing, %v", len(missing), err)

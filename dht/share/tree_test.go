@@ -194,7 +194,7 @@ func TestPrivateTree(t *testing.T) {
 	hidden := directory(t, s, "hidden", leaf)
 	open := directory(t, s, "open")
 	root := directory(t, s, "root", hidden, open)
-	nodes[0].private.Hide([]digest.Digest{hidden})
+	hide(t, nodes[0].private, hidden)
 	if _, err := nodes[1].fetcher.FetchTree(t.Context(), root, []peer.ID{nodes[0].ID}); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // Merger has an action that several nodes run at the same time be run once.
 type Merger interface {
 	// Begin gives what becomes of an action that is about to run here; nil: it is nobody else's business.
-	Begin(a *action.Action, r Request) Merge
+	Begin(ctx context.Context, a *action.Action, r Request) Merge
 }
 
 // Merge is an action that other nodes may run too. Its methods are called one after the other.
@@ -38,9 +38,9 @@ func (alone) Await(context.Context) (*repb.ActionResult, string, error) { return
 func (alone) End(bool)                                                  {}
 
 // merge is how f stands with other nodes. Who wants a result of a run of their own gets one.
-func (t *Table) merge(f *Flight) Merge {
+func (t *Table) merge(ctx context.Context, f *Flight) Merge {
 	if t.options.Merger != nil && t.shares(f) {
-		if m := t.options.Merger.Begin(f.action, f.request); m != nil {
+		if m := t.options.Merger.Begin(ctx, f.action, f.request); m != nil {
 			return m
 		}
 	}

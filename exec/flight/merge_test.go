@@ -28,7 +28,7 @@ type awaited struct {
 	err    error
 }
 
-func (f *fakeMerger) Begin(*action.Action, Request) Merge {
+func (f *fakeMerger) Begin(context.Context, *action.Action, Request) Merge {
 	f.calls = append(f.calls, "begin")
 	if f.nobody {
 		return nil

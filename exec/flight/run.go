@@ -34,7 +34,7 @@ func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
 		s.Stage = repb.ExecutionStage_QUEUED
 		s.Metadata = &repb.ExecutedActionMetadata{QueuedTimestamp: queued}
 	})
-	merge := t.merge(f)
+	merge := t.merge(ctx, f)
 	outcome, vain, err := t.execute(ctx, f, merge, queued)
 	if outcome == nil {
 		outcome = &Outcome{}

@@ -108,7 +108,7 @@ func (i *Initiator) makeAgain(s suspect) bool {
 	if err != nil {
 		return true
 	}
-	w := i.submit(a, s.request, s.Made)
+	w := i.submit(i.ctx, a, s.request, s.Made)
 	if w == nil {
 		return true
 	}

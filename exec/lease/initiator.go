@@ -36,7 +36,7 @@ type InitiatorOptions struct {
 	Receipts Receipts // nil: results of peers are taken as they are
 	Auditor  Auditor  // nil: nothing is compared
 
-	Class      func(a *action.Action) place.Class
+	Class      func(ctx context.Context, a *action.Action) place.Class
 	Place      place.Options
 	History    *place.History
 	MaxTimeout time.Duration // of any action; default 24 h
@@ -174,7 +174,7 @@ func (i *Initiator) Waiting() int {
 // Place implements flight.Placer: it waits for the first lease. Should that come to nothing, further ones follow while the
 // executor it gives executes.
 func (i *Initiator) Place(ctx context.Context, a *action.Action, r flight.Request) (flight.Executor, func(), error) {
-	w := i.submit(a, r, Made{})
+	w := i.submit(ctx, a, r, Made{})
 	if w == nil {
 		return nil, nil, errClosed
 	}
@@ -236,10 +236,10 @@ func (i *Initiator) withdraw(w *work, why error) {
 }
 
 // submit gives an action to the core; nil after Close.
-func (i *Initiator) submit(a *action.Action, r flight.Request, audit Made) *work {
+func (i *Initiator) submit(ctx context.Context, a *action.Action, r flight.Request, audit Made) *work {
 	class := place.Local
 	if audit.By.IsZero() {
-		class = i.options.Class(a)
+		class = i.options.Class(ctx, a)
 	}
 	i.mu.Lock()
 	if i.closed {

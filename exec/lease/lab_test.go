@@ -253,7 +253,7 @@ func (m *fakeMesh) node(n byte, bend ...func(*fakeNode, *InitiatorOptions)) *fak
 	f.store = &fakeStore{mesh: m, data: map[digest.Digest][]byte{}}
 	o := InitiatorOptions{
 		Self: f.id, Epoch: uint64(n) * 100, Run: f, Network: dialer{m, f.id}, Blobs: f.store, Content: f.store,
-		Class: func(a *action.Action) place.Class {
+		Class: func(_ context.Context, a *action.Action) place.Class {
 			if a.Platform.Local {
 				return place.Local
 			}

@@ -244,7 +244,7 @@ func (n *node) Put(_ context.Context, a *action.Action, r *repb.ActionResult) er
 type shared struct{ *node }
 
 // Key implements Results.
-func (s shared) Key(a *action.Action) (Key, bool) {
+func (s shared) Key(_ context.Context, a *action.Action) (Key, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return keyOf(a.Digest), !s.private

@@ -48,7 +48,7 @@ type Network interface {
 // Results is the action results that are shared with the mesh.
 type Results interface {
 	// Key gives what the result of an action is known by; false: it is shared with nobody.
-	Key(a *action.Action) (Key, bool)
+	Key(ctx context.Context, a *action.Action) (Key, bool)
 	// Receipts are what is known here about a result.
 	Receipts(k Key) ([][]byte, error)
 	// Adopt gives a result that a peer told of: believed by the receipts, complete, and kept here. from has its outputs.
@@ -138,12 +138,12 @@ type running struct {
 }
 
 // Begin implements flight.Merger.
-func (m *Merger) Begin(a *action.Action, r flight.Request) flight.Merge {
+func (m *Merger) Begin(ctx context.Context, a *action.Action, r flight.Request) flight.Merge {
 	expected := m.options.Expect(r.Meta.Mnemonic)
 	if expected.Samples > 0 && expected.Median < Worth {
 		return nil
 	}
-	k, shared := m.options.Results.Key(a)
+	k, shared := m.options.Results.Key(ctx, a)
 	if !shared {
 		return nil
 	}

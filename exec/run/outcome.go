@@ -114,7 +114,7 @@ func (e *execution) outputs(ctx context.Context, s sandbox.Result) (*repb.Action
 	if e.image != nil {
 		source.Below = beside
 	}
-	result, err := collect.Outputs(ctx, e.runner.blobs, e.action, source, e.runner.opt.Collect)
+	result, err := collect.Outputs(ctx, e.into, e.action, source, e.runner.opt.Collect)
 	if errors.Is(err, collect.ErrTooLarge) {
 		return nil, &ResourceError{Resource: Outputs, Err: err}
 	}
@@ -145,7 +145,7 @@ func (e *execution) streams(ctx context.Context, result *repb.ActionResult, s sa
 		if info.Size() == 0 {
 			continue
 		}
-		d, err := e.runner.blobs.PutFile(ctx, e.action.Digest.Function(), f.path)
+		d, err := e.into.PutFile(ctx, e.action.Digest.Function(), f.path)
 		if err != nil {
 			return fmt.Errorf("store output stream: %w", diskError(err))
 		}

@@ -158,21 +158,38 @@ func (r *Runner) begin() error {
 
 // Execute implements flight.Executor.
 func (r *Runner) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
-	return r.execute(ctx, a, o, false)
+	return r.execute(ctx, &execution{runner: r, action: a, observer: o, into: r.blobs})
+}
+
+// Storing is the Runner with another way into the store for what actions write.
+func (r *Runner) Storing(outputs collect.Blobs) flight.Executor { return storing{r, outputs} }
+
+type storing struct {
+	runner  *Runner
+	outputs collect.Blobs
+}
+
+// Execute implements flight.Executor.
+func (s storing) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
+	return s.runner.execute(ctx, &execution{runner: s.runner, action: a, observer: o, into: s.outputs})
 }
 
 // Guests is the Runner for actions of others: they get what processor time nobody else wants, and stand
-// still when the sandbox freezes what is in the background.
-func (r *Runner) Guests() flight.Executor { return guests{r} }
+// still when the sandbox freezes what is in the background. What they write goes to outputs.
+func (r *Runner) Guests(outputs collect.Blobs) flight.Executor { return guests{r, outputs} }
 
-type guests struct{ runner *Runner }
+type guests struct {
+	runner  *Runner
+	outputs collect.Blobs
+}
 
 // Execute implements flight.Executor.
 func (g guests) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
-	return g.runner.execute(ctx, a, o, true)
+	return g.runner.execute(ctx, &execution{runner: g.runner, action: a, observer: o, into: g.outputs, guest: true})
 }
 
-func (r *Runner) execute(ctx context.Context, a *action.Action, o flight.Observer, guest bool) (*flight.Outcome, error) {
+func (r *Runner) execute(ctx context.Context, e *execution) (*flight.Outcome, error) {
+	a := e.action
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
@@ -180,10 +197,7 @@ func (r *Runner) execute(ctx context.Context, a *action.Action, o flight.Observe
 	if a.Platform.Network && !r.opt.Network {
 		return nil, &action.UnsupportedError{Property: "network", Err: errors.New("the owner of this machine does not allow it")}
 	}
-	e := &execution{
-		runner: r, action: a, observer: o, guest: guest,
-		meta: &repb.ExecutedActionMetadata{Worker: r.opt.Worker, WorkerStartTimestamp: timestamppb.Now()},
-	}
+	e.meta = &repb.ExecutedActionMetadata{Worker: r.opt.Worker, WorkerStartTimestamp: timestamppb.Now()}
 	defer e.cleanUp()
 	outcome, err := e.run(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -200,7 +214,8 @@ type execution struct {
 	runner   *Runner
 	action   *action.Action
 	observer flight.Observer
-	guest    bool // it is another peer's action
+	into     collect.Blobs // where what it writes goes
+	guest    bool          // it is another peer's action
 	meta     *repb.ExecutedActionMetadata
 
 	tree               *tree.Tree  // the input tree; with chrootRootDigest, laid over that root

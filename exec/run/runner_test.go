@@ -65,7 +65,7 @@ func TestExecute(t *testing.T) {
 // What is run for others asks for the background, what is run for the owner does not.
 func TestGuests(t *testing.T) {
 	s := newStand(t, Options{})
-	for i, executor := range []flight.Executor{s.runner, s.runner.Guests()} {
+	for i, executor := range []flight.Executor{s.runner, s.runner.Guests(s.blobs)} {
 		if _, err := executor.Execute(t.Context(), s.action(nil), s.observer); err != nil {
 			t.Fatal(err)
 		}

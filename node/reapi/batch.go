@@ -44,7 +44,7 @@ func (s *contentService) update(ctx context.Context, r *updateRequest) (*batchRe
 		}
 		blobs, places = append(blobs, blob), append(places, i)
 	}
-	for i, err := range s.blobs.PutBatch(ctx, blobs) {
+	for i, err := range s.within(r.instance).PutBatch(ctx, blobs) {
 		out.items[places[i]].status = itemStatus(uploadError(err))
 	}
 	return out, nil

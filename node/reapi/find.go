@@ -15,6 +15,7 @@ import (
 type contentService struct {
 	repb.UnimplementedContentAddressableStorageServer
 	blobs    Blobs
+	within   func(instance string) Blobs
 	limits   Limits
 	packer   *packer
 	requests sync.Pool // of *digestsRequest
@@ -56,7 +57,7 @@ func (s *contentService) findMissing(ctx context.Context, r *digestsRequest) (*f
 		bad := r.bad[0]
 		return nil, invalid(indexed("blob_digests", bad.index), "%v", bad.err)
 	}
-	missing, err := s.blobs.Missing(ctx, r.digests)
+	missing, err := s.within(r.instance).Missing(ctx, r.digests)
 	return &findResponse{missing: missing}, err
 }
 

@@ -22,6 +22,7 @@ const readChunk = 1 << 20
 type streamService struct {
 	bspb.UnimplementedByteStreamServer
 	blobs   Blobs
+	within  func(instance string) Blobs
 	uploads *Uploads
 	logs    Logs // nil: no log streams
 	packer  *packer

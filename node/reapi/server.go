@@ -23,9 +23,10 @@ import (
 	"github.com/buildmesh/buildmesh/dht/chunk"
 )
 
-// Config is what a Server is made from. All but Name, Logs and Observer must be set.
+// Config is what a Server is made from. All but Within, Name, Logs and Observer must be set.
 type Config struct {
 	Blobs    Blobs
+	Within   func(instance string) Blobs // Blobs as clients of an instance fill it; may be nil: all alike
 	Results  Results
 	Features Features
 	Limits   Limits
@@ -57,17 +58,20 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Within == nil {
+		c.Within = func(string) Blobs { return c.Blobs }
+	}
 	buffers := &pool{}
 	around := &around{observer: c.Observer, log: c.Log}
 	s := &Server{
 		grpc:    grpc.NewServer(options(buffers, around)...),
 		health:  health.NewServer(),
-		uploads: NewUploads(c.Blobs, limits),
+		uploads: NewUploads(limits),
 		packer:  packer,
 	}
-	s.grpc.RegisterService(contentDesc(), &contentService{blobs: c.Blobs, limits: limits, packer: packer})
+	s.grpc.RegisterService(contentDesc(), &contentService{blobs: c.Blobs, within: c.Within, limits: limits, packer: packer})
 	s.grpc.RegisterService(streamDesc(), &streamService{
-		blobs: c.Blobs, uploads: s.uploads, logs: c.Logs, packer: packer, pool: buffers, limits: limits,
+		blobs: c.Blobs, within: c.Within, uploads: s.uploads, logs: c.Logs, packer: packer, pool: buffers, limits: limits,
 	})
 	repb.RegisterActionCacheServer(s.grpc, &resultService{
 		results: c.Results, blobs: c.Blobs, limits: limits, name: c.Name, closed: c.Features.ReadOnlyResults,

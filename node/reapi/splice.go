@@ -60,6 +60,7 @@ func (s *contentService) RegisterChunkMapping(stream grpc.ClientStreamingServer[
 
 // mapping is a blob as a sequence of chunks.
 type mapping struct {
+	blobs  Blobs // of its instance
 	blob   digest.Digest
 	chunks []digest.Digest
 	size   int64 // of the chunks together
@@ -82,7 +83,7 @@ func (s *contentService) newMapping(instance string, fv repb.DigestFunction_Valu
 	if s.limits.MaxBlob > 0 && blob.Size() > s.limits.MaxBlob {
 		return nil, invalid("blob_digest", "blob of %d bytes is larger than %d", blob.Size(), s.limits.MaxBlob)
 	}
-	return &mapping{blob: blob, limit: s.limits.MaxChunks}, nil
+	return &mapping{blobs: s.within(instance), blob: blob, limit: s.limits.MaxChunks}, nil
 }
 
 // add appends chunks, which must not become more than the blob.
@@ -106,7 +107,7 @@ func (m *mapping) add(chunks []*repb.Digest) error {
 
 // splice makes m's blob present.
 func (s *contentService) splice(ctx context.Context, m *mapping) error {
-	missing, err := s.blobs.Missing(ctx, append([]digest.Digest{m.blob}, m.chunks...))
+	missing, err := m.blobs.Missing(ctx, append([]digest.Digest{m.blob}, m.chunks...))
 	if err != nil {
 		return err
 	}
@@ -119,7 +120,7 @@ func (s *contentService) splice(ctx context.Context, m *mapping) error {
 	if m.size != m.blob.Size() {
 		return invalid("chunk_digests", "have %d bytes together, the blob has %d", m.size, m.blob.Size())
 	}
-	w, err := s.blobs.NewWriter(ctx, m.blob)
+	w, err := m.blobs.NewWriter(ctx, m.blob)
 	if err != nil {
 		return err
 	}

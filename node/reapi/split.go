@@ -80,11 +80,11 @@ func (s *contentService) split(ctx context.Context, q splitRequest) ([]digest.Di
 		return nil, err
 	}
 	defer r.Close()
-	return s.storeChunks(ctx, fn, chunk.New(io.NewSectionReader(r, 0, r.Size()), chunk.Params{Average: s.limits.ChunkAverage}))
+	return storeChunks(ctx, s.within(q.GetInstanceName()), fn, chunk.New(io.NewSectionReader(r, 0, r.Size()), chunk.Params{Average: s.limits.ChunkAverage}))
 }
 
 // storeChunks stores what c gives, a batch at a time.
-func (s *contentService) storeChunks(ctx context.Context, fn digest.Function, c *chunk.Chunker) ([]digest.Digest, error) {
+func storeChunks(ctx context.Context, blobs Blobs, fn digest.Function, c *chunk.Chunker) ([]digest.Digest, error) {
 	var all []digest.Digest
 	for {
 		if err := ctx.Err(); err != nil {
@@ -98,12 +98,12 @@ func (s *contentService) storeChunks(ctx context.Context, fn digest.Function, c 
 			return nil, fmt.Errorf("split blob: %w", err)
 		}
 		d := fn.Of(data)
-		missing, err := s.blobs.Missing(ctx, []digest.Digest{d})
+		missing, err := blobs.Missing(ctx, []digest.Digest{d})
 		if err != nil {
 			return nil, err
 		}
 		if len(missing) > 0 {
-			if errs := s.blobs.PutBatch(ctx, []cas.Blob{{Digest: d, Data: data}}); errs != nil {
+			if errs := blobs.PutBatch(ctx, []cas.Blob{{Digest: d, Data: data}}); errs != nil {
 				return nil, errs[0]
 			}
 		}

@@ -381,13 +381,13 @@ func TestBombs(t *testing.T) {
 func newUploads(t *testing.T, l Limits) (*Uploads, *casfake.Store) {
 	t.Helper()
 	store := casfake.New(cas.Options{})
-	return NewUploads(store, l), store
+	return NewUploads(l), store
 }
 
 // parked leaves a partial upload of a blob of size bytes.
-func parked(t *testing.T, u *Uploads, name string, size int64) {
+func parked(t *testing.T, u *Uploads, store Streams, name string, size int64) {
 	t.Helper()
-	p, err := u.begin(t.Context(), name, digest.New(digest.SHA256, abc.Hash(), size), 0)
+	p, err := u.begin(t.Context(), store, name, digest.New(digest.SHA256, abc.Hash(), size), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,9 +401,9 @@ func TestIdleUploadsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u, store := newUploads(t, Limits{IdleFor: time.Minute})
 		defer u.Close()
-		parked(t, u, "first", 10)
+		parked(t, u, store, "first", 10)
 		time.Sleep(30 * time.Second)
-		parked(t, u, "second", 10)
+		parked(t, u, store, "second", 10)
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
 		if u.committed("first") != 0 || u.committed("second") != 1 {
@@ -414,7 +414,7 @@ func TestIdleUploadsExpire(t *testing.T) {
 		if u.committed("second") != 0 || store.Stat().Reserved != 0 {
 			t.Errorf("after 91 s: %d bytes, %d reserved", u.committed("second"), store.Stat().Reserved)
 		}
-		parked(t, u, "third", 10)
+		parked(t, u, store, "third", 10)
 		time.Sleep(61 * time.Second)
 		synctest.Wait()
 		if u.committed("third") != 0 {
@@ -426,21 +426,21 @@ func TestIdleUploadsExpire(t *testing.T) {
 func TestIdleUploadsAreBounded(t *testing.T) {
 	u, store := newUploads(t, Limits{MaxIdle: 2, MaxIdleBytes: 100})
 	for _, name := range []string{"a", "b", "c"} {
-		parked(t, u, name, 10)
+		parked(t, u, store, name, 10)
 	}
 	if u.committed("a") != 0 || u.committed("b") != 1 || u.committed("c") != 1 {
 		t.Error("the longest idle of three does not make room")
 	}
-	parked(t, u, "d", 95)
+	parked(t, u, store, "d", 95)
 	if u.committed("b") != 0 || u.committed("c") != 0 || u.committed("d") != 1 {
 		t.Error("bytes are not bounded")
 	}
-	parked(t, u, "e", 101)
+	parked(t, u, store, "e", 101)
 	if u.committed("e") != 0 || store.Stat().Reserved != 0 {
 		t.Errorf("one larger than all is kept; %d bytes reserved", store.Stat().Reserved)
 	}
 	u.Close()
-	parked(t, u, "f", 10)
+	parked(t, u, store, "f", 10)
 	if u.committed("f") != 0 || store.Stat().Reserved != 0 {
 		t.Error("closed, but keeps")
 	}

@@ -17,7 +17,6 @@ import (
 //
 // Safe for concurrent use. Close ends the expiry and drops every idle upload.
 type Uploads struct {
-	blobs  Streams
 	limits Limits
 
 	mu     sync.Mutex // guards everything below, and the busy and idle fields of uploads
@@ -42,9 +41,9 @@ type upload struct {
 	place   *list.Element // in Uploads.idle when idle
 }
 
-// NewUploads keeps partial uploads into blobs.
-func NewUploads(blobs Streams, l Limits) *Uploads {
-	u := &Uploads{blobs: blobs, limits: l.withDefaults(), named: map[string]*upload{}, idle: list.New()}
+// NewUploads keeps partial uploads.
+func NewUploads(l Limits) *Uploads {
+	u := &Uploads{limits: l.withDefaults(), named: map[string]*upload{}, idle: list.New()}
 	u.timer = time.AfterFunc(u.limits.IdleFor, u.expire)
 	return u
 }
@@ -60,9 +59,9 @@ func (u *Uploads) Close() {
 	}
 }
 
-// begin gives the upload that goes by name, to be written from offset on by the caller alone, who
-// ends it with park, commit or abort. An offset of 0 always begins afresh.
-func (u *Uploads) begin(ctx context.Context, name string, d digest.Digest, offset int64) (*upload, error) {
+// begin gives the upload into blobs that goes by name, to be written from offset on by the caller alone,
+// who ends it with park, commit or abort. An offset of 0 always begins afresh.
+func (u *Uploads) begin(ctx context.Context, blobs Streams, name string, d digest.Digest, offset int64) (*upload, error) {
 	u.mu.Lock()
 	old, known := u.named[name]
 	if known && !old.busy {
@@ -84,7 +83,7 @@ func (u *Uploads) begin(ctx context.Context, name string, d digest.Digest, offse
 	if offset != 0 {
 		return nil, u.refuse(old, offset)
 	}
-	writer, err := u.blobs.NewWriter(ctx, d)
+	writer, err := blobs.NewWriter(ctx, d)
 	if err != nil {
 		u.forget(fresh)
 		return nil, err

@@ -52,15 +52,16 @@ func (s *streamService) write(in *messages) (int64, error) {
 		early = -1
 	}
 	ctx := in.stream.Context()
-	missing, err := s.blobs.Missing(ctx, digests(name))
+	blobs := s.within(name.Instance)
+	missing, err := blobs.Missing(ctx, digests(name))
 	if err != nil {
 		return 0, err
 	}
 	if len(missing) == 0 {
 		return early, nil
 	}
-	in.present = func() bool { return s.blobs.Contains(name.Digest) }
-	p, err := s.uploads.begin(ctx, in.name, name.Digest, in.message.offset)
+	in.present = func() bool { return blobs.Contains(name.Digest) }
+	p, err := s.uploads.begin(ctx, blobs, in.name, name.Digest, in.message.offset)
 	if err != nil {
 		return 0, err
 	}
@@ -130,7 +131,7 @@ func (s *streamService) QueryWriteStatus(ctx context.Context, q *bspb.QueryWrite
 	if err != nil {
 		return nil, err
 	}
-	missing, err := s.blobs.Missing(ctx, digests(name))
+	missing, err := s.within(name.Instance).Missing(ctx, digests(name))
 	if err != nil {
 		return nil, err
 	}

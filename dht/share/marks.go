@@ -1,0 +1,156 @@
+package share
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync/atomic"
+
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/record"
+)
+
+// Reason is why a blob is private.
+type Reason uint8
+
+// Reasons, the stronger ones last.
+const (
+	Shared     Reason = iota // it is not
+	ByInstance               // it came by an instance that is not shared, until it comes by one that is
+	ByName                   // an action had to do with it that has files with private names
+)
+
+// maxMarks is how many private blobs are remembered; beyond it nothing at all is shared, which is safe.
+const maxMarks = 1 << 22
+
+// errUnmarked means that blobs were to be hidden where the rule hides nothing.
+var errUnmarked = errors.New("nothing is private here")
+
+// marks is a set of digests with reasons, kept in a log of its own: what was set survives kill -9. A mark comes before its
+// blob, so a blob is never without; loss of power may cost the marks of the last seconds, as it may cost the blobs.
+type marks struct {
+	log        *record.Log
+	generation atomic.Uint64 // grows when a mark is set
+	broken     atomic.Bool   // a mark could not be set, or there are too many: everything is private
+}
+
+// marked reports whether there may be marks in dir.
+func marked(dir string) bool {
+	_, err := os.Stat(dir)
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// openMarks opens the marks in dir.
+func openMarks(dir string, present func(digest.Digest) bool) (*marks, error) {
+	log, err := record.Open(dir, record.Options{SegmentBytes: 4 << 20})
+	if err != nil {
+		return nil, fmt.Errorf("open marks of private blobs: %w", err)
+	}
+	m := &marks{log: log}
+	if err := m.prune(present); err != nil {
+		return nil, fmt.Errorf("open marks of private blobs: %w", errors.Join(err, log.Close()))
+	}
+	m.broken.Store(log.Stat().Entries > maxMarks)
+	return m, nil
+}
+
+// prune drops the marks by instance of blobs that are not present any more. Those by name stay: the blob may come again as an
+// input of something else.
+func (m *marks) prune(present func(digest.Digest) bool) error {
+	var gone []record.Key
+	for cursor := uint32(0); ; {
+		entries, next, err := m.log.Entries(cursor, 4096)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			value, err := m.log.Read(e.Key)
+			if err != nil && !errors.Is(err, record.ErrCorrupt) {
+				return err
+			}
+			if len(value) == markBytes && !present(digest.New(digest.Function(e.Key[0]), [digest.HashSize]byte(e.Key[1:]), int64(binary.BigEndian.Uint64(value)))) {
+				gone = append(gone, e.Key)
+			}
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	for _, k := range gone {
+		if _, err := m.log.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// markBytes is the length of a value that says ByInstance: the size of the blob, of which the key has the rest. ByName has one
+// byte more, so that the index of the log tells the two apart without reading.
+const markBytes = 8
+
+func markKey(d digest.Digest) (key record.Key) {
+	hash := d.Hash()
+	key[0] = byte(d.Function())
+	copy(key[1:], hash[:])
+	return key
+}
+
+// reason tells why a blob is private, if it is.
+func (m *marks) reason(d digest.Digest) Reason {
+	if m.broken.Load() {
+		return ByName
+	}
+	return m.mark(d)
+}
+
+// mark is the mark that a blob has.
+func (m *marks) mark(d digest.Digest) Reason {
+	info := m.log.Peek(markKey(d))
+	switch {
+	case !info.Found:
+		return Shared
+	case info.Size > markBytes:
+		return ByName
+	}
+	return ByInstance
+}
+
+// set marks blobs, except where they have a stronger mark.
+func (m *marks) set(ds []digest.Digest, why Reason) error {
+	items := make([]record.Item, 0, len(ds))
+	for _, d := range ds {
+		if !d.IsEmpty() && m.mark(d) < why {
+			value := binary.BigEndian.AppendUint64(make([]byte, 0, markBytes+1), uint64(d.Size()))
+			if why == ByName {
+				value = append(value, 0)
+			}
+			items = append(items, record.Item{Key: markKey(d), Value: value})
+		}
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	m.generation.Add(1)
+	err := m.log.Put(items)
+	if err != nil || m.log.Stat().Entries > maxMarks {
+		m.broken.Store(true)
+	}
+	if err != nil {
+		return fmt.Errorf("mark %d private blobs: %w", len(items), err)
+	}
+	return nil
+}
+
+// clear takes the marks of blobs away, up to a reason. A mark that the disk keeps stays, which is safe.
+func (m *marks) clear(ds []digest.Digest, upTo Reason) {
+	if m.log.Stat().Entries == 0 {
+		return
+	}
+	for _, d := range slices.DeleteFunc(slices.Clone(ds), digest.Digest.IsEmpty) {
+		if why := m.mark(d); why != Shared && why <= upTo {
+			_, _ = m.log.Delete(markKey(d))
+		}
+	}
+}

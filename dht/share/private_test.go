@@ -1,0 +1,331 @@
+package share_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/cas/casfake"
+	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/share"
+)
+
+// owned is a store and what of it is private.
+type owned struct {
+	t       *testing.T
+	dir     string
+	rule    share.Rule
+	store   *casfake.Store
+	private *share.Private
+}
+
+// newOwned shares the instance "open" only, no instance "held", and nothing of *.key.
+func newOwned(t *testing.T) *owned {
+	rule, err := share.ParseRule([]string{"open", "held"}, []string{"*.key", "vault/*", "instance:held"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &owned{t: t, dir: t.TempDir(), rule: rule, store: casfake.New(cas.Options{MaxBytes: 1 << 30})}
+	o.open(o.dir)
+	return o
+}
+
+func (o *owned) open(dir string) {
+	o.t.Helper()
+	var err error
+	if o.private, err = share.OpenPrivate(dir, o.rule, o.store.Contains); err != nil {
+		o.t.Fatal(err)
+	}
+	p := o.private
+	o.t.Cleanup(func() { p.Close() })
+}
+
+func (o *owned) behind() share.Behind {
+	return share.Behind{Whole: o.store, Private: o.private, Why: share.ByInstance}
+}
+func (o *owned) named() share.Named { return share.Named{Whole: o.store, Private: o.private} }
+func (o *owned) mesh() share.Open   { return share.Open{Whole: o.store, Private: o.private} }
+
+func blobOf(text string) cas.Blob {
+	return cas.Blob{Digest: digest.SHA256.Of([]byte(text)), Data: []byte(text)}
+}
+
+// put stores a text and gives its digest.
+func (o *owned) put(to share.Whole, text string) digest.Digest {
+	o.t.Helper()
+	b := blobOf(text)
+	if errs := to.PutBatch(o.t.Context(), []cas.Blob{b}); errs != nil {
+		o.t.Fatal(errs)
+	}
+	return b.Digest
+}
+
+// file stores a text as a file.
+func (o *owned) file(to share.Whole, text string) digest.Digest {
+	o.t.Helper()
+	path := filepath.Join(o.t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		o.t.Fatal(err)
+	}
+	d, err := to.PutFile(o.t.Context(), digest.SHA256, path)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return d
+}
+
+// stream stores a text as a stream.
+func (o *owned) stream(to share.Whole, text string) digest.Digest {
+	o.t.Helper()
+	b := blobOf(text)
+	w, err := to.NewWriter(o.t.Context(), b.Digest)
+	if err == nil {
+		_, err = w.Write(b.Data)
+	}
+	if err == nil {
+		err = w.Commit()
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return b.Digest
+}
+
+// directory stores a directory.
+func (o *owned) directory(to share.Whole, m *repb.Directory) digest.Digest {
+	o.t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return o.put(to, string(data))
+}
+
+// want checks what is private.
+func (o *owned) want(what string, d digest.Digest, private bool) {
+	o.t.Helper()
+	if got := o.private.Has(d); got != private {
+		o.t.Errorf("%s: private %v, want %v", what, got, private)
+	}
+	missing, err := o.mesh().Missing(o.t.Context(), []digest.Digest{d})
+	if err != nil || (len(missing) > 0) != private {
+		o.t.Errorf("%s: missing for the mesh %v, want %v, %v", what, len(missing) > 0, private, err)
+	}
+	data, err := o.mesh().GetBatch(o.t.Context(), []digest.Digest{d})
+	if err != nil || (data[0] == nil) != private {
+		o.t.Errorf("%s: given to the mesh %v, want %v, %v", what, data[0] != nil, !private, err)
+	}
+	if r, err := o.mesh().NewReader(o.t.Context(), d); (err != nil) != private {
+		o.t.Errorf("%s: read by the mesh %v, want %v", what, err == nil, !private)
+	} else if err == nil {
+		r.Close()
+	}
+	if o.mesh().Contains(d) == private {
+		o.t.Errorf("%s: there for the mesh %v, want %v", what, private, !private)
+	}
+}
+
+func TestRule(t *testing.T) {
+	if _, err := share.ParseRule(nil, []string{"["}); err == nil {
+		t.Error("a malformed pattern is taken")
+	}
+	o := newOwned(t)
+	for name, private := range map[string]bool{"open": false, "": true, "other": true, "held": true} {
+		if o.private.Instance(name) != private {
+			t.Errorf("instance %q: private %v", name, !private)
+		}
+	}
+	for path, private := range map[string]bool{
+		"x.key": true, "a/b/x.key": true, "x.key/a": true, "/x.key/": true, "x.key.pub": false, "vault/a": true, "a/vault/b": false, "vault/a/b": false, "": false,
+	} {
+		if o.private.Path(path) != private {
+			t.Errorf("path %q: private %v", path, !private)
+		}
+	}
+	var none share.Private
+	if none.Active() || none.Instance("x") || none.Path("x.key") || none.Has(blobOf("x").Digest) || none.Hide([]digest.Digest{blobOf("x").Digest}, share.ByName) == nil {
+		t.Error("the zero value does not share everything, or takes what it cannot hide")
+	}
+}
+
+// What comes by an instance that is not shared is private, in every way in, until it comes by one that is.
+func TestEntrances(t *testing.T) {
+	o := newOwned(t)
+	known := o.put(o.named(), "known before")
+	for name, d := range map[string]digest.Digest{
+		"batch": o.put(o.behind(), "batch"), "file": o.file(o.behind(), "file"), "stream": o.stream(o.behind(), "stream"),
+	} {
+		o.want(name, d, true)
+	}
+	o.put(o.behind(), "known before")
+	o.want("what was shared before", known, false)
+	for name, enter := range map[string]func(d digest.Digest){
+		"batch": func(digest.Digest) { o.put(o.named(), "batch") },
+		"file": func(d digest.Digest) { // a client asks, and does not upload what is here
+			if missing, err := o.named().Missing(t.Context(), []digest.Digest{d}); err != nil || len(missing) > 0 {
+				t.Errorf("missing %v, %v", missing, err)
+			}
+		},
+		"stream": func(digest.Digest) { o.stream(o.named(), "stream") },
+	} {
+		d := blobOf(name).Digest
+		enter(d)
+		o.want(name+" by a shared instance", d, false)
+	}
+}
+
+// What the mesh asks for stays private; what it brings does not, whatever the reason was.
+func TestMeshBrings(t *testing.T) {
+	o := newOwned(t)
+	for i, why := range []share.Reason{share.ByInstance, share.ByName} {
+		text := []string{"by instance", "by name"}[i]
+		behind := share.Behind{Whole: o.store, Private: o.private, Why: why}
+		d := o.put(behind, text)
+		wrong := blobOf(text)
+		wrong.Data = []byte("its digest and other bytes")
+		if errs := o.mesh().PutBatch(t.Context(), []cas.Blob{wrong}); errs == nil {
+			t.Error("other bytes are taken")
+		}
+		w, err := o.mesh().NewWriter(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Abort()
+		o.want(text+", asked for", d, true)
+		if err := o.mesh().Put(t.Context(), d, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		o.want(text+", brought", d, false)
+		o.put(behind, text)
+		o.want(text+", known to all", d, false)
+	}
+	named := o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "the owner's key")
+	o.put(o.named(), "the owner's key")
+	o.want("what is private by name, uploaded as an input", named, true)
+	o.file(o.mesh(), "the owner's key")
+	o.want("what a shared action made too", named, false)
+}
+
+// Marks are there after kill -9 at any moment, of blobs that are still there; so are those of an owner who shares everything
+// from now on.
+func TestMarksSurvive(t *testing.T) {
+	o := newOwned(t)
+	kept, evicted := o.put(o.behind(), "kept"), o.put(o.behind(), "evicted")
+	named := o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "by name")
+	again := o.put(o.behind(), "shared again")
+	o.put(o.named(), "shared again")
+	copied := filepath.Join(t.TempDir(), "private")
+	if err := os.CopyFS(copied, os.DirFS(o.dir)); err != nil { // as the kernel has it
+		t.Fatal(err)
+	}
+	o.store.Lose(evicted)
+	o.store.Lose(named)
+	o.rule = share.Rule{}
+	o.open(copied)
+	o.store.PutBatch(t.Context(), []cas.Blob{blobOf("evicted"), blobOf("by name")})
+	o.want("kept", kept, true)
+	o.want("evicted", evicted, false)
+	o.want("by name", named, true)
+	o.want("shared again", again, false)
+	if p, err := share.OpenPrivate(filepath.Join(t.TempDir(), "none"), share.Rule{}, o.store.Contains); err != nil || p.Active() {
+		t.Errorf("an owner who shares everything has marks: %v", err)
+	}
+}
+
+// A mark that cannot be kept makes everything private, and what should have been hidden does not come in.
+func TestMarksFail(t *testing.T) {
+	o := newOwned(t)
+	before := o.put(o.named(), "before")
+	if err := o.private.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if errs := o.behind().PutBatch(t.Context(), []cas.Blob{blobOf("secret")}); errs == nil || o.store.Contains(blobOf("secret").Digest) {
+		t.Errorf("a blob came in that cannot be hidden: %v", errs)
+	}
+	if w, err := o.behind().NewWriter(t.Context(), blobOf("secret").Digest); err == nil {
+		w.Abort()
+		t.Error("a stream came in that cannot be hidden")
+	}
+	o.want("everything", before, true)
+}
+
+// An action is private by its instance, and by name of an output, an input, or an input that such an action made.
+func TestJudge(t *testing.T) {
+	o := newOwned(t)
+	made := o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "made beside a key")
+	held := o.put(o.behind(), "held")
+	key := o.put(o.named(), "a key")
+	tree := func(name string, d digest.Digest) digest.Digest {
+		sub := o.directory(o.named(), &repb.Directory{Files: []*repb.FileNode{{Name: name, Digest: d.Proto()}}})
+		return o.directory(o.named(), &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "sub", Digest: sub.Proto()}}})
+	}
+	plain := tree("a", blobOf("").Digest)
+	judge := func(what string, instance string, root digest.Digest, want share.Reason, outputs ...string) {
+		t.Helper()
+		for range 2 { // the second answer is remembered
+			if why, err := o.private.Judge(t.Context(), o.store, share.Action{Instance: instance, InputRoot: root, Outputs: outputs}); why != want || err != nil {
+				t.Errorf("%s: %v, want %v, %v", what, why, want, err)
+			}
+		}
+	}
+	judge("a shared one", "open", plain, share.Shared, "out")
+	judge("another instance", "", plain, share.ByInstance, "out")
+	judge("an output", "open", plain, share.ByName, "out", "a/b.key")
+	judge("an output of another instance", "", plain, share.ByName, "b.key")
+	judge("an input a private one made", "open", tree("a", made), share.ByName)
+	o.want("an input with a name that is not looked at yet", key, false)
+	judge("an input", "open", tree("x.key", key), share.ByName)
+	o.want("an input with such a name", key, true)
+	judge("that input by another name", "open", tree("data", key), share.ByName)
+	judge("what is held, by its own instance", "", tree("held", held), share.ByInstance)
+	o.want("what is held", held, true)
+	judge("what is held, by an action with a private output", "open", tree("held", held), share.ByName, "x.key")
+	o.want("what is held", held, true)
+	judge("what is held, by a shared instance", "open", tree("held", held), share.Shared)
+	o.want("what a shared action names", held, false)
+	if why, err := o.private.Judge(t.Context(), o.store, share.Action{Instance: "open", InputRoot: blobOf("no tree").Digest}); why == share.Shared || err == nil {
+		t.Errorf("an action whose inputs cannot be read: %v, %v", why, err)
+	}
+}
+
+// A result is private when a file has such a name, in whatever form its directory is told.
+func TestPrivateResult(t *testing.T) {
+	o := newOwned(t)
+	dir := func(name string) (tree, root digest.Digest) {
+		m := &repb.Directory{Files: []*repb.FileNode{{Name: name, Digest: blobOf("").Digest.Proto()}}}
+		data, err := proto.Marshal(&repb.Tree{Root: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.put(o.named(), string(data)), o.directory(o.named(), m)
+	}
+	keyTree, keyRoot := dir("x.key")
+	otherTree, otherRoot := dir("x")
+	outputs := func(tree, root *repb.Digest) *repb.ActionResult {
+		return &repb.ActionResult{OutputDirectories: []*repb.OutputDirectory{{Path: "out", TreeDigest: tree, RootDirectoryDigest: root}}}
+	}
+	for name, c := range map[string]struct {
+		result  *repb.ActionResult
+		private bool
+	}{
+		"a file":         {&repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "a/x.key"}}}, true},
+		"another":        {&repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "a/x"}}}, false},
+		"a tree":         {outputs(keyTree.Proto(), nil), true},
+		"a root":         {outputs(nil, keyRoot.Proto()), true},
+		"both":           {outputs(keyTree.Proto(), keyRoot.Proto()), true},
+		"another tree":   {outputs(otherTree.Proto(), nil), false},
+		"another root":   {outputs(nil, otherRoot.Proto()), false},
+		"the empty tree": {outputs(blobOf("").Digest.Proto(), nil), false},
+	} {
+		if private, err := o.private.Result(t.Context(), o.store, digest.SHA256, c.result); private != c.private || err != nil {
+			t.Errorf("%s: private %v, %v", name, private, err)
+		}
+	}
+	if _, err := o.private.Result(t.Context(), o.store, digest.SHA256, outputs(blobOf("absent").Digest.Proto(), nil)); err == nil {
+		t.Error("a result that cannot be read is shared")
+	}
+}
