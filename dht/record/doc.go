@@ -24,6 +24,7 @@
 //     rewritten, in order of use, when it is more than twice the entries, and by Close.
 //   - The byte limit holds for segments, waste included, external values and reservations; while a
 //     segment is compacted it may be passed by half a segment. The journal is not counted.
+//   - Open tells by Stat().Lost that something was damaged; who can miss nothing sets Options.Keeps and asks.
 //   - Removals can be told on a full disk: the journal keeps space allocated for them.
 //   - Safe for concurrent use; one goroutine, which sleeps while nothing changes and ends in Close.
 //

@@ -84,6 +84,57 @@ func TestDamagedJournalLineCostsOnlyItself(t *testing.T) {
 			t.Errorf("value %d present: %v", i, has(again, i))
 		}
 	}
+	if n := again.Stat().Lost; n != 1 {
+		t.Errorf("%d lost, want 1", n)
+	}
+}
+
+// Whatever is gone or damaged when a log is opened is told; what only was not acknowledged is not.
+func TestLostIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(dir string)
+		lost   int64
+	}{
+		"nothing": {func(string) {}, 0},
+		"half a line": {func(dir string) {
+			change(t, filepath.Join(dir, "journal"), func(b []byte) []byte { return append(b, 1, 2) })
+		}, 0},
+		"no journal":       {func(dir string) { must(t, os.Remove(filepath.Join(dir, "journal"))) }, 1},
+		"an empty journal": {func(dir string) { must(t, os.Truncate(filepath.Join(dir, "journal"), 0)) }, 1},
+		"no segment":       {func(dir string) { must(t, os.Remove(segmentPath(dir, 0))) }, 3},
+		"half a value":     {func(dir string) { change(t, segmentPath(dir, 0), func(b []byte) []byte { return b[:len(b)-1] }) }, 1},
+		"a bad value": {func(dir string) {
+			change(t, segmentPath(dir, 0), func(b []byte) []byte { b[frameHeader+50] ^= 4; return b })
+		}, 1},
+	} {
+		dir := t.TempDir()
+		l := open(t, dir, Options{SyncEvery: -1, Boot: boot(1)})
+		for i := range 3 {
+			put(t, l, i, 100)
+		}
+		left := abandon(t, dir)
+		c.damage(left)
+		if n := open(t, left, Options{Boot: boot(2)}).Stat().Lost; n != c.lost {
+			t.Errorf("%s: %d lost, want %d", name, n, c.lost)
+		}
+		must(t, open(t, abandon(t, left), Options{Boot: boot(2)}).Close())
+	}
+}
+
+// A log that keeps what it has refuses what a full disk has no room for.
+func TestKeeps(t *testing.T) {
+	disk := &smallDisk{limit: 1 << 20, sizes: map[string]int64{}}
+	l := open(t, t.TempDir(), Options{SegmentBytes: 128 << 10, Files: disk, SyncEvery: -1, Keeps: true})
+	var err error
+	n := 0
+	for ; err == nil; n++ {
+		err = l.Put([]Item{{benchKey(n), testValue(n, 5000)}})
+	}
+	wantError(t, err, ErrFull)
+	for i := range n - 1 {
+		wantValue(t, l, i, 5000)
+	}
+	disk.setLimit(4 << 20) // a clean end needs room for a new journal
 }
 
 func TestForeignJournalIsRefused(t *testing.T) {

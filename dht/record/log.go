@@ -49,6 +49,7 @@ type Log struct {
 	removals uint64
 	evicted  int64
 	corrupt  int64
+	lost     int64
 
 	disk    freeDisk
 	elapsed time.Duration // time passed for leases
@@ -71,7 +72,8 @@ type Stat struct {
 	Memory   int64
 	MaxBytes int64
 	Evicted  int64
-	Corrupt  int64
+	Corrupt  int64 // values found damaged and removed
+	Lost     int64 // what Open found that cannot be read any more; a last line that was never acknowledged is none
 	Removals uint64
 	SyncErr  error // the last sync's error; nil when it succeeded
 }
@@ -83,7 +85,7 @@ func (l *Log) Stat() Stat {
 	st := Stat{
 		Entries: int64(l.index.count), Live: l.external, Reserved: l.reserved, Pinned: int64(len(l.pins)),
 		Segments: int64(len(l.segments)), Journal: l.journal.end, Memory: l.index.memoryBytes(),
-		MaxBytes: l.options.MaxBytes, Evicted: l.evicted, Corrupt: l.corrupt, Removals: l.removals, SyncErr: l.syncErr,
+		MaxBytes: l.options.MaxBytes, Evicted: l.evicted, Corrupt: l.corrupt, Lost: l.lost, Removals: l.removals, SyncErr: l.syncErr,
 	}
 	for _, s := range l.segments {
 		st.Live += s.live

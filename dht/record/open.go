@@ -50,7 +50,11 @@ func (l *Log) load() error {
 	if err != nil {
 		return err
 	}
-	if l.journal == nil {
+	if l.lines == 0 { // gone, or made by a process that ended at once
+		l.lost += int64(len(sizes))
+		if l.journal != nil {
+			l.journal.file.Close()
+		}
 		l.journal, err = createJournal(l.options.Files, l.journalPath())
 		if err != nil {
 			return err
@@ -108,6 +112,7 @@ func (l *Log) attach(sizes map[uint32]int64) {
 		}
 		if int64(e.offset)+frameSize(e.size) > sizes[e.segment] {
 			l.index.remove(p)
+			l.lost++
 			continue
 		}
 		s := l.segments[e.segment]
@@ -177,8 +182,10 @@ func (l *Log) replay() (*replayed, error) {
 			break
 		}
 		var n line
-		if ok := n.decode(buf); ok {
+		if n.decode(buf) {
 			l.apply(&n, position, r)
+		} else {
+			l.lost++
 		}
 		if position == 0 && (n.kind != kindHeader || n.key != journalMagic) {
 			return nil, fmt.Errorf("journal does not start as one: %w", ErrCorrupt)
@@ -252,6 +259,7 @@ func (l *Log) recheck(r *replayed) {
 		if !l.frameWhole(e) {
 			l.segments[e.segment].live -= frameSize(e.size)
 			l.index.remove(p)
+			l.lost++
 		}
 	}
 }

@@ -56,6 +56,8 @@ type Options struct {
 	// SegmentBytes is the size at which a segment is full. Default: 64 MiB, but at most a
 	// sixteenth of MaxBytes and at least 64 KiB.
 	SegmentBytes int64
+	// Keeps: nothing is evicted, and what finds no room is refused. Default: the least recently used go.
+	Keeps bool
 	// Lease is how long an entry that was put or looked up is safe from eviction. Default: none.
 	Lease time.Duration
 	// SyncEvery is the longest time written data waits for fsync. Default: 5 s. Negative: it waits

@@ -91,6 +91,9 @@ func (l *Log) shrink(want int64) bool {
 // victims picks the least recently used entries that may go, at least want bytes if there are.
 // The list is in order of use, so the first leased entry ends the search. mu is held.
 func (l *Log) victims(want int64) []place {
+	if l.options.Keeps {
+		return nil
+	}
 	var places []place
 	now, safe := l.now(), l.leaseTicks()+l.touchTicks()
 	for p := l.index.oldest(); p != 0 && len(places) < maxVictims && want > 0; p = l.index.newer(p) {
