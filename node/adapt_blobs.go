@@ -18,6 +18,15 @@ func (s stageBlobs) Pin(ds []digest.Digest) (release func(), missing []digest.Di
 	return pin.Release, missing
 }
 
+// bridgeBlobs is the store as node/bridge asks for it.
+type bridgeBlobs struct {
+	share.Whole
+	store *cas.Store
+}
+
+// Pin implements bridge.Blobs.
+func (b bridgeBlobs) Pin(ds []digest.Digest) (*cas.Pin, []digest.Digest) { return b.store.Pin(ds) }
+
 // runBlobs is the store as exec/run and exec/collect ask for it.
 type runBlobs struct{ share.Whole }
 

@@ -68,7 +68,7 @@ func (a archiveAnswers) Import(from grpc.ClientStreamingServer[controlv1.ImportR
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return status.Error(codes.Internal, err.Error())
 	}
-	root, err := archive.Read(from.Context(), &importReader{from: from, rest: first.Data}, a.node.store,
+	root, err := archive.Read(from.Context(), &importReader{from: from, rest: first.Data}, a.node.unnamed(),
 		archive.ReadOptions{Function: digest.SHA256, Dir: dir, Limits: archive.Limits{MaxBytes: a.node.store.Stat().MaxBytes / 2}})
 	if err == nil {
 		err = a.node.bridge.Adopt(from.Context(), first.Name, root)

@@ -37,7 +37,7 @@ func TestBlobIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, err := share.OpenPrivate(t.TempDir(), rule, store.Contains)
+	private, err := share.OpenPrivate(t.TempDir(), rule, store)
 	if err != nil {
 		t.Fatal(err)
 	}

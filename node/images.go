@@ -17,7 +17,7 @@ func (n *Node) openImages(m *machine, dir string) (run.Images, error) {
 		return nil, nil
 	}
 	from := registry.New(registry.Options{Allowed: instances(n.config.Exec.ImageRegistries), Public: asset.CheckPublic})
-	images, err := image.Open(from, imageBlobs{runBlobs{n.store}, stageBlobs{n.store}}, image.Options{
+	images, err := image.Open(from, imageBlobs{runBlobs{n.unnamed()}, stageBlobs{n.store}}, image.Options{
 		Dir: filepath.Join(dir, "images"), MaxBytes: int64(n.config.Exec.ImageSize),
 	})
 	if err != nil {

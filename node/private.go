@@ -19,10 +19,13 @@ func (n *Node) openPrivate(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("mesh.no_share: %w", err)
 	}
-	if n.private, err = share.OpenPrivate(filepath.Join(n.config.Dir.Cache, "private"), rule, n.store.Contains); err != nil {
+	if n.private, err = share.OpenPrivate(filepath.Join(n.config.Dir.Cache, "private"), rule, n.store); err != nil {
 		return err
 	}
 	n.onClose("marks of private blobs", n.private.Close)
+	if n.private.Damaged() {
+		n.log.Warn("what of the store is private was damaged: all blobs in it are private now, until they are built or named again")
+	}
 	return nil
 }
 
@@ -32,9 +35,17 @@ func (n *Node) within(instance string) reapi.Blobs {
 	case !n.private.Active():
 		return n.store
 	case n.private.Instance(instance):
-		return share.Behind{Whole: n.store, Private: n.private, Why: share.ByInstance}
+		return n.unnamed()
 	}
 	return share.Named{Whole: n.store, Private: n.private}
+}
+
+// unnamed is the store as what comes by no instance fills it: private until an instance that is shared names it.
+func (n *Node) unnamed() share.Whole {
+	if !n.private.Active() {
+		return n.store
+	}
+	return share.Behind{Whole: n.store, Private: n.private, Why: share.ByInstance}
 }
 
 // openBlobs is the store as the mesh, and what is shared with it, see and fill it.

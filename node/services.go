@@ -47,7 +47,7 @@ func (n *Node) openAssets(context.Context) error {
 	if n.config.Asset.Download {
 		o.Dir = filepath.Join(dir, "downloads")
 	}
-	n.assets, err = asset.New(assets, n.store, o)
+	n.assets, err = asset.New(assets, n.unnamed(), o)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (n *Node) openBridge(dir string, assets *index.Index) error {
 	}
 	n.onClose("targets", targets.Close)
 	n.bridge, err = bridge.New(bridge.Options{
-		Assets: assets, Blobs: n.store, Results: bridgeResults{n}, Targets: targets, Dir: filepath.Join(dir, "tars"),
+		Assets: assets, Blobs: bridgeBlobs{n.unnamed(), n.store}, Results: bridgeResults{n}, Targets: targets, Dir: filepath.Join(dir, "tars"),
 	})
 	return err
 }

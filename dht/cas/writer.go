@@ -28,7 +28,8 @@ type Writer struct {
 	want   digest.Digest
 	hasher *digest.Hasher
 	offset int64
-	err    error // sticky: what every later call returns
+	then   func() // may be nil
+	err    error  // sticky: what every later call returns
 }
 
 // NewWriter makes a Writer that verifies for want and hands the bytes to sink. It is for
@@ -36,6 +37,9 @@ type Writer struct {
 func NewWriter(want digest.Digest, sink Sink) *Writer {
 	return &Writer{sink: sink, want: want, hasher: want.Function().NewHasher()}
 }
+
+// Then has f called by Commit, once the blob is present.
+func (w *Writer) Then(f func()) { w.then = f }
 
 // Offset is the number of bytes taken so far.
 func (w *Writer) Offset() int64 { return w.offset }
@@ -87,6 +91,9 @@ func (w *Writer) Commit() error {
 		return w.err
 	}
 	w.err = ErrClosed
+	if w.then != nil {
+		w.then()
+	}
 	return nil
 }
 

@@ -99,8 +99,7 @@ func (n Named) NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, err
 }
 
 // Open is the store as the mesh, and shared actions, see and fill it. What is private is absent, so that nobody learns of it
-// by having this node use it; it is shared once all of its bytes have come this way. Large blobs that come as a stream stay
-// private.
+// by having this node use it; it is shared once all of its bytes have come this way.
 type Open struct {
 	Whole
 	Private *Private
@@ -158,6 +157,15 @@ func (o Open) PutBatch(ctx context.Context, blobs []cas.Blob) []error {
 	}
 	o.Private.marks.clear(whole, ByName)
 	return errs
+}
+
+// NewWriter takes one blob, which is shared when it is whole.
+func (o Open) NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error) {
+	w, err := o.Whole.NewWriter(ctx, d)
+	if err == nil {
+		w.Then(func() { o.Private.marks.clear([]digest.Digest{d}, ByName) })
+	}
+	return w, err
 }
 
 // Put stores one blob.

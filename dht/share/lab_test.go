@@ -51,7 +51,7 @@ func private(t testing.TB, store *casfake.Store, noShare ...string) *share.Priva
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := share.OpenPrivate(t.TempDir(), rule, store.Contains)
+	p, err := share.OpenPrivate(t.TempDir(), rule, store)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,28 +37,79 @@ type marks struct {
 }
 
 // marked reports whether there may be marks in dir.
-func marked(dir string) bool {
-	_, err := os.Stat(dir)
+func marked(dir string) bool { return exists(dir) || exists(signOf(dir)) }
+
+// signOf is the file that says that marks in dir were lost, until all blobs have marks.
+func signOf(dir string) string { return dir + ".damaged" }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
 	return !errors.Is(err, os.ErrNotExist)
 }
 
-// openMarks opens the marks in dir.
-func openMarks(dir string, present func(digest.Digest) bool) (*marks, error) {
-	log, err := record.Open(dir, record.Options{SegmentBytes: 4 << 20})
+// Held tells what the store has.
+type Held interface {
+	Contains(d digest.Digest) bool
+	// Large lists the blobs of at least so many bytes.
+	Large(bytes int64) ([]digest.Digest, error)
+}
+
+// openMarks opens the marks in dir. Where some were lost nobody knows whose they were: all blobs of the store get one, which says
+// why, and damaged is true.
+func openMarks(dir string, store Held, why Reason) (m *marks, damaged bool, err error) {
+	sign := signOf(dir)
+	log, err := openLog(dir, sign)
 	if err != nil {
-		return nil, fmt.Errorf("open marks of private blobs: %w", err)
+		return nil, false, fmt.Errorf("open marks of private blobs: %w", err)
 	}
-	m := &marks{log: log}
-	if err := m.prune(present); err != nil {
-		return nil, fmt.Errorf("open marks of private blobs: %w", errors.Join(err, log.Close()))
+	m = &marks{log: log}
+	if err = m.prune(store); err == nil {
+		damaged, err = m.mend(store, sign, why)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("open marks of private blobs: %w", errors.Join(err, log.Close()))
 	}
 	m.broken.Store(log.Stat().Entries > maxMarks)
-	return m, nil
+	return m, damaged, nil
+}
+
+// openLog opens the log in dir, a new one with a sign where it is damaged as a whole. It keeps what it has: a mark is not to
+// go for want of disk space.
+func openLog(dir, sign string) (*record.Log, error) {
+	o := record.Options{SegmentBytes: 4 << 20, Keeps: true}
+	log, err := record.Open(dir, o)
+	if !errors.Is(err, record.ErrCorrupt) {
+		return log, err
+	}
+	if err := errors.Join(os.WriteFile(sign, nil, 0o600), os.RemoveAll(dir)); err != nil {
+		return nil, err
+	}
+	return record.Open(dir, o)
+}
+
+// mend marks every blob if marks were lost, and reports whether they were.
+func (m *marks) mend(store Held, sign string, why Reason) (damaged bool, err error) {
+	stat := m.log.Stat()
+	if stat.Lost == 0 && stat.Corrupt == 0 && !exists(sign) {
+		return false, nil
+	}
+	all, err := store.Large(0)
+	err = errors.Join(err, os.WriteFile(sign, nil, 0o600))
+	if err == nil {
+		err = m.set(all, why)
+	}
+	if err == nil {
+		err = m.log.Sync()
+	}
+	if err == nil {
+		err = os.Remove(sign)
+	}
+	return true, err
 }
 
 // prune drops the marks by instance of blobs that are not present any more. Those by name stay: the blob may come again as an
 // input of something else.
-func (m *marks) prune(present func(digest.Digest) bool) error {
+func (m *marks) prune(store Held) error {
 	var gone []record.Key
 	for cursor := uint32(0); ; {
 		entries, next, err := m.log.Entries(cursor, 4096)
@@ -70,7 +121,7 @@ func (m *marks) prune(present func(digest.Digest) bool) error {
 			if err != nil && !errors.Is(err, record.ErrCorrupt) {
 				return err
 			}
-			if len(value) == markBytes && !present(digest.New(digest.Function(e.Key[0]), [digest.HashSize]byte(e.Key[1:]), int64(binary.BigEndian.Uint64(value)))) {
+			if len(value) == markBytes && !store.Contains(digest.New(digest.Function(e.Key[0]), [digest.HashSize]byte(e.Key[1:]), int64(binary.BigEndian.Uint64(value)))) {
 				gone = append(gone, e.Key)
 			}
 		}

@@ -23,12 +23,16 @@ type Rule struct {
 }
 
 // ParseRule reads a rule: only the instances named are shared (none named: all), and nothing that noShare lists, which are
-// patterns as path.Match has them, of a whole path or of any one part of it, and instances as instance:NAME.
+// patterns as path.Match has them, of a whole path or of any one part of it, and instances as instance:NAME. A NAME of ""
+// is that of the instance whose name is empty.
 func ParseRule(instances, noShare []string) (Rule, error) {
-	r := Rule{instances: instances}
+	var r Rule
+	for _, s := range instances {
+		r.instances = append(r.instances, instanceName(s))
+	}
 	for _, s := range noShare {
 		if name, is := strings.CutPrefix(s, "instance:"); is {
-			r.withheld = append(r.withheld, name)
+			r.withheld = append(r.withheld, instanceName(name))
 			continue
 		}
 		if _, err := path.Match(s, ""); err != nil {
@@ -39,14 +43,22 @@ func ParseRule(instances, noShare []string) (Rule, error) {
 	return r, nil
 }
 
+func instanceName(s string) string {
+	if s == `""` {
+		return ""
+	}
+	return s
+}
+
 // all reports whether everything is shared.
 func (r Rule) all() bool { return len(r.instances)+len(r.withheld)+len(r.patterns) == 0 }
 
 // Private is what is not shared: actions of some instances, actions with files of some names, and the blobs of both. Make
 // it with OpenPrivate; the zero value shares everything. Safe for concurrent use.
 type Private struct {
-	rule  Rule
-	marks *marks // nil: there is nothing to mark
+	rule    Rule
+	marks   *marks // nil: there is nothing to mark
+	damaged bool
 
 	mu    sync.Mutex // guards known
 	known map[digest.Digest]verdict
@@ -62,16 +74,24 @@ type verdict struct {
 // maxVerdicts bounds how many input roots are remembered.
 const maxVerdicts = 4096
 
-// OpenPrivate opens the marks that blobs have in dir; there are none where the rule shares everything and always did.
-// present reports whether the store has a blob: the marks of others are dropped.
-func OpenPrivate(dir string, r Rule, present func(digest.Digest) bool) (*Private, error) {
+// OpenPrivate opens the marks that blobs have in dir; there are none where the rule shares everything and always did. Marks of
+// blobs that the store has not are dropped.
+func OpenPrivate(dir string, r Rule, store Held) (*Private, error) {
 	p := &Private{rule: r, known: map[digest.Digest]verdict{}}
-	var err error
-	if !r.all() || marked(dir) {
-		p.marks, err = openMarks(dir, present)
+	if r.all() && !marked(dir) {
+		return p, nil
 	}
+	lost := ByInstance
+	if len(r.patterns) > 0 {
+		lost = ByName
+	}
+	var err error
+	p.marks, p.damaged, err = openMarks(dir, store, lost)
 	return p, err
 }
+
+// Damaged reports whether marks had been lost when it was opened: every blob there was then is private now.
+func (p *Private) Damaged() bool { return p.damaged }
 
 // Close makes the marks durable.
 func (p *Private) Close() error {

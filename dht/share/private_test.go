@@ -3,6 +3,7 @@ package share_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -37,7 +38,7 @@ func newOwned(t *testing.T) *owned {
 func (o *owned) open(dir string) {
 	o.t.Helper()
 	var err error
-	if o.private, err = share.OpenPrivate(dir, o.rule, o.store.Contains); err != nil {
+	if o.private, err = share.OpenPrivate(dir, o.rule, o.store); err != nil {
 		o.t.Fatal(err)
 	}
 	p := o.private
@@ -133,6 +134,26 @@ func TestRule(t *testing.T) {
 	if _, err := share.ParseRule(nil, []string{"["}); err == nil {
 		t.Error("a malformed pattern is taken")
 	}
+	for _, c := range []struct {
+		instances, noShare []string
+		empty, other       bool // are private
+	}{
+		{nil, nil, false, false}, {[]string{`""`}, nil, false, true}, {[]string{"other"}, nil, true, false}, {[]string{`""`, "other"}, nil, false, false},
+		{nil, []string{`instance:""`}, true, false}, {nil, []string{"instance:"}, true, false}, {[]string{`""`}, []string{`instance:""`}, true, true},
+	} {
+		rule, err := share.ParseRule(c.instances, c.noShare)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := share.OpenPrivate(t.TempDir(), rule, casfake.New(cas.Options{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Instance("") != c.empty || p.Instance("other") != c.other {
+			t.Errorf("%q, %q: the empty instance is private %v, another %v", c.instances, c.noShare, p.Instance(""), p.Instance("other"))
+		}
+		p.Close()
+	}
 	o := newOwned(t)
 	for name, private := range map[string]bool{"open": false, "": true, "other": true, "held": true} {
 		if o.private.Instance(name) != private {
@@ -202,6 +223,9 @@ func TestMeshBrings(t *testing.T) {
 		o.want(text+", brought", d, false)
 		o.put(behind, text)
 		o.want(text+", known to all", d, false)
+		streamed := o.put(behind, text+" in a stream")
+		o.stream(o.mesh(), text+" in a stream")
+		o.want(text+", brought in a stream", streamed, false)
 	}
 	named := o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "the owner's key")
 	o.put(o.named(), "the owner's key")
@@ -231,8 +255,69 @@ func TestMarksSurvive(t *testing.T) {
 	o.want("evicted", evicted, false)
 	o.want("by name", named, true)
 	o.want("shared again", again, false)
-	if p, err := share.OpenPrivate(filepath.Join(t.TempDir(), "none"), share.Rule{}, o.store.Contains); err != nil || p.Active() {
+	if p, err := share.OpenPrivate(filepath.Join(t.TempDir(), "none"), share.Rule{}, o.store); err != nil || p.Active() {
 		t.Errorf("an owner who shares everything has marks: %v", err)
+	}
+}
+
+// Where marks are lost, however they are, all blobs that are there become private: by name where names count, and by instance
+// where they do not. A second start finds everything mended.
+func TestMarksLost(t *testing.T) {
+	cut := func(t *testing.T, path string, keep int64) {
+		if err := os.Truncate(path, keep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip := func(t *testing.T, path string, at int64) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[at] ^= 1
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, damage := range map[string]func(t *testing.T, dir, segment string){
+		"a bad head":      func(t *testing.T, dir, _ string) { flip(t, filepath.Join(dir, "journal"), 10) },
+		"a bad line":      func(t *testing.T, dir, _ string) { flip(t, filepath.Join(dir, "journal"), 130) },
+		"an empty file":   func(t *testing.T, dir, _ string) { cut(t, filepath.Join(dir, "journal"), 0) },
+		"a missing value": func(t *testing.T, _, segment string) { cut(t, segment, 0) },
+		"a bad value":     func(t *testing.T, _, segment string) { flip(t, segment, 20) },
+	} {
+		for _, rule := range []struct {
+			noShare []string
+			again   bool // private after a shared client named it
+		}{{[]string{"*.key"}, true}, {[]string{"instance:held"}, false}} {
+			t.Run(name+strings.Join(rule.noShare, ""), func(t *testing.T) {
+				o := newOwned(t)
+				o.private.Close()
+				var err error
+				if o.rule, err = share.ParseRule(nil, rule.noShare); err != nil {
+					t.Fatal(err)
+				}
+				o.open(o.dir)
+				secret, shared := o.put(o.behind(), "secret"), o.put(o.named(), "shared")
+				o.want("what is shared, before", shared, false)
+				if err := o.private.Close(); err != nil {
+					t.Fatal(err)
+				}
+				segments, _ := filepath.Glob(filepath.Join(o.dir, "*0*"))
+				damage(t, o.dir, segments[0])
+				for _, damaged := range []bool{true, false} {
+					o.open(o.dir)
+					if o.private.Damaged() != damaged {
+						t.Errorf("damaged: %v, want %v", o.private.Damaged(), damaged)
+					}
+					o.want("what is private", secret, true)
+					o.want("what was shared", shared, true)
+					o.private.Close()
+				}
+				o.open(o.dir)
+				o.put(o.named(), "shared")
+				o.want("what was shared, named again", shared, rule.again)
+			})
+		}
 	}
 }
 

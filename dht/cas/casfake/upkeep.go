@@ -54,6 +54,21 @@ func (s *Store) Stat() cas.Stat {
 	return st
 }
 
+// Large lists the blobs of at least so many bytes.
+func (s *Store) Large(bytes int64) (large []digest.Digest, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, cas.ErrClosed
+	}
+	for d := range s.blobs {
+		if d.Size() >= bytes {
+			large = append(large, d)
+		}
+	}
+	return large, nil
+}
+
 // Verify hashes every blob and removes those that do not match.
 func (s *Store) Verify(ctx context.Context, _ cas.VerifyOptions) (cas.Report, error) {
 	s.mu.Lock()
