@@ -199,14 +199,14 @@ func TestWhoBelievesNobodyMergesNothing(t *testing.T) {
 		}
 	}
 	n := executing(t, t.TempDir(), "mesh.no_share=*.key", "mesh.instances=open")
-	results := mergedResults{n.machine.leasing}
+	results, nothing := mergedResults{n.machine.leasing}, digest.SHA256.Empty()
 	for name, c := range map[string]struct {
 		action action.Action
 		shared bool
 	}{
-		"open":                 {action.Action{Instance: "open"}, true},
-		"of a closed instance": {action.Action{Instance: "closed"}, false},
-		"with a secret output": {action.Action{Instance: "open", Outputs: []action.Output{{Path: "a.key", Clean: "a.key"}}}, false},
+		"open":                 {action.Action{Instance: "open", InputRoot: nothing}, true},
+		"of a closed instance": {action.Action{Instance: "closed", InputRoot: nothing}, false},
+		"with a secret output": {action.Action{Instance: "open", InputRoot: nothing, Outputs: []action.Output{{Path: "a.key", Clean: "a.key"}}}, false},
 	} {
 		if k, shared := results.Key(t.Context(), &c.action); shared != c.shared || !shared && k != (merge.Key{}) {
 			t.Errorf("%s: shared %v", name, shared)

@@ -49,12 +49,11 @@ type Blobs struct {
 	repb.UnimplementedContentAddressableStorageServer // calls of later versions
 	store                                             Store
 	guard                                             *Guard
-	private                                           *Private
 }
 
 // NewBlobs makes the service.
 func NewBlobs(store Store, guard *Guard, private *Private) *Blobs {
-	return &Blobs{store: store, guard: guard, private: private}
+	return &Blobs{store: veil{store, private}, guard: guard}
 }
 
 // RegisterFind adds only the question what is missing, which moves no content, to the server for small calls.
@@ -115,19 +114,11 @@ func (s *Blobs) FindMissingBlobs(ctx context.Context, q *repb.FindMissingBlobsRe
 	if err != nil {
 		return nil, err
 	}
-	r := &repb.FindMissingBlobsResponse{}
-	shared := ds[:0]
-	for _, d := range ds {
-		if s.private.Has(d) {
-			r.MissingBlobDigests = append(r.MissingBlobDigests, d.Proto())
-		} else {
-			shared = append(shared, d)
-		}
-	}
-	missing, err := s.store.Missing(ctx, shared)
+	missing, err := s.store.Missing(ctx, ds)
 	if err != nil {
 		return nil, failure(err)
 	}
+	r := &repb.FindMissingBlobsResponse{}
 	for _, d := range missing {
 		r.MissingBlobDigests = append(r.MissingBlobDigests, d.Proto())
 	}
@@ -174,7 +165,7 @@ func (s *Blobs) BatchReadBlobs(ctx context.Context, q *repb.BatchReadBlobsReques
 		switch {
 		case i >= n:
 			item.Status.Code = int32(codes.ResourceExhausted)
-		case data[i] == nil || s.private.Has(ds[i]):
+		case data[i] == nil:
 			item.Status.Code = int32(codes.NotFound)
 			missed++
 		default:
@@ -216,10 +207,6 @@ func (s *Blobs) Read(q *bspb.ReadRequest, stream grpc.ServerStreamingServer[bspb
 	}
 	if q.ReadOffset < 0 || q.ReadOffset > d.Size() || q.ReadLimit < 0 {
 		return status.Error(codes.OutOfRange, "offset or limit outside of the blob")
-	}
-	if s.private.Has(d) {
-		s.guard.missed(id, 1)
-		return failure(cas.ErrNotFound)
 	}
 	r, err := s.store.NewReader(ctx, d)
 	if err != nil {

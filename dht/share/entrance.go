@@ -107,21 +107,7 @@ type Open struct {
 
 // Missing implements Store.
 func (o Open) Missing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
-	private, shared := o.part(ds)
-	missing, err := o.Whole.Missing(ctx, shared)
-	return append(private, missing...), err
-}
-
-// part parts the private ones of ds from the others.
-func (o Open) part(ds []digest.Digest) (private, shared []digest.Digest) {
-	for _, d := range ds {
-		if o.Private.Has(d) {
-			private = append(private, d)
-		} else {
-			shared = append(shared, d)
-		}
-	}
-	return private, shared
+	return veil{o.Whole, o.Private}.Missing(ctx, ds)
 }
 
 // Contains reports whether d is here for others too.
@@ -129,21 +115,12 @@ func (o Open) Contains(d digest.Digest) bool { return !o.Private.Has(d) && o.Who
 
 // GetBatch implements Store.
 func (o Open) GetBatch(ctx context.Context, ds []digest.Digest) ([][]byte, error) {
-	data, err := o.Whole.GetBatch(ctx, ds)
-	for i := range data {
-		if o.Private.Has(ds[i]) {
-			data[i] = nil
-		}
-	}
-	return data, err
+	return veil{o.Whole, o.Private}.GetBatch(ctx, ds)
 }
 
 // NewReader implements Store.
 func (o Open) NewReader(ctx context.Context, d digest.Digest) (*cas.Reader, error) {
-	if o.Private.Has(d) {
-		return nil, cas.ErrNotFound
-	}
-	return o.Whole.NewReader(ctx, d)
+	return veil{o.Whole, o.Private}.NewReader(ctx, d)
 }
 
 // PutBatch stores blobs: those that have come whole are shared.

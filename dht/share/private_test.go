@@ -1,8 +1,10 @@
 package share_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -412,5 +414,27 @@ func TestPrivateResult(t *testing.T) {
 	}
 	if _, err := o.private.Result(t.Context(), o.store, digest.SHA256, outputs(blobOf("absent").Digest.Proto(), nil)); err == nil {
 		t.Error("a result that cannot be read is shared")
+	}
+}
+
+// An answer about several blobs does not tell which are private: nothing but their being missing, in the order they were asked
+// for.
+func TestPrivateAmongOthers(t *testing.T) {
+	o := newOwned(t)
+	absent := func(i int) digest.Digest { return blobOf(fmt.Sprint("absent", i)).Digest }
+	shared, secret, key := o.put(o.named(), "shared"), o.put(o.behind(), "secret"), o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "key")
+	ds := []digest.Digest{absent(1), secret, shared, absent(2), key, absent(3), shared}
+	missing, err := o.mesh().Missing(t.Context(), ds)
+	if want := []digest.Digest{absent(1), secret, absent(2), key, absent(3)}; err != nil || !slices.Equal(missing, want) {
+		t.Errorf("missing %v, %v", missing, err)
+	}
+	data, err := o.mesh().GetBatch(t.Context(), ds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range data {
+		if want := ds[i] == shared; (b != nil) != want || want && string(b) != "shared" {
+			t.Errorf("blob %d: %q", i, b)
+		}
 	}
 }

@@ -37,7 +37,7 @@ func (s *Blobs) GetTree(q *repb.GetTreeRequest, stream grpc.ServerStreamingServe
 			return failure(err)
 		}
 		for i, b := range data {
-			if b == nil || s.private.Has(batch[i]) {
+			if b == nil {
 				if batch[i] == root[0] {
 					s.guard.missed(id, 1)
 					return failure(cas.ErrNotFound)

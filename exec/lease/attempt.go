@@ -80,7 +80,8 @@ func (i *Initiator) request(t *attempt) Request {
 	a := t.work.action
 	return Request{
 		Caller: i.options.Self, Action: a.Digest, Invocation: t.work.request.Meta.Invocation, Attempt: t.Attempt, Epoch: i.options.Epoch,
-		Cores: t.Cores, MemoryBytes: t.MemoryBytes, Alone: a.DoNotCache || t.work.request.SkipCacheLookup || t.work.audits(),
+		Cores: t.Cores, MemoryBytes: t.MemoryBytes,
+		Alone: t.work.trace.Class == place.Local || a.DoNotCache || t.work.request.SkipCacheLookup || t.work.audits(),
 	}
 }
 
