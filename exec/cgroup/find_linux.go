@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,11 +21,19 @@ const prefix = "buildmesh-"
 // it is for the owner to read, and a node works without.
 func Find() (Manager, error) { return find("/proc", "/sys/fs/cgroup") }
 
+// Sweep removes what killed nodes left in the control groups of this process, where those it starts make theirs.
+func Sweep() {
+	if paths, err := own("/proc/self/cgroup"); err == nil {
+		sweepAll("/sys/fs/cgroup", paths)
+	}
+}
+
 func find(proc, root string) (Manager, error) {
 	paths, err := own(filepath.Join(proc, "self/cgroup"))
 	if err != nil {
 		return None{}, err
 	}
+	sweepAll(root, paths)
 	if paths["memory"] != "" {
 		return findV1(root, paths)
 	}
@@ -98,6 +107,18 @@ func makeHome(parent string) (string, error) {
 		}
 	}
 	return "", os.ErrExist
+}
+
+// sweepAll sweeps in all control groups of a process.
+func sweepAll(root string, paths map[string]string) {
+	for _, c := range slices.Backward(v1Controllers) {
+		if path, ok := paths[c]; ok {
+			sweep(filepath.Join(root, c, path))
+		}
+	}
+	if path, ok := paths[""]; ok {
+		sweep(above(filepath.Join(root, path)))
+	}
 }
 
 // sweep removes the groups of nodes that are dead, with the processes in them.

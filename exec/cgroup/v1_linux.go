@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -29,11 +28,6 @@ const leastShares = 2
 
 func findV1(root string, paths map[string]string) (Manager, error) {
 	m := &v1{homes: map[string]string{}}
-	for _, c := range slices.Backward(v1Controllers) {
-		if path, ok := paths[c]; ok {
-			sweep(filepath.Join(root, c, path))
-		}
-	}
 	for i, c := range v1Controllers {
 		path, ok := paths[c]
 		made, err := "", errors.New("not mounted")

@@ -20,6 +20,14 @@ type v2 struct {
 // leaf is where the node itself moves.
 const leaf = "buildmesh-node"
 
+// above is the group in which a node makes its own: the one it is in, or, for one that was started again by itself, was in.
+func above(base string) string {
+	if filepath.Base(base) == leaf {
+		return filepath.Dir(base)
+	}
+	return base
+}
+
 func findV2(base string) (Manager, error) {
 	available, err := os.ReadFile(filepath.Join(base, "cgroup.controllers"))
 	if err != nil {
@@ -30,10 +38,7 @@ func findV2(base string) (Manager, error) {
 			return None{}, fmt.Errorf("use control group: controller %s is not delegated to %s", c, base)
 		}
 	}
-	if filepath.Base(base) == leaf { // a node that was started again by itself
-		base = filepath.Dir(base)
-	}
-	sweep(base)
+	base = above(base)
 	made, err := makeHome(base)
 	if err != nil {
 		return None{}, fmt.Errorf("use control group: %w", err)

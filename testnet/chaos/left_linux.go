@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/buildmesh/buildmesh/testnet/lab"
 )
@@ -21,8 +18,12 @@ func Left(ctx context.Context, l *lab.Lab) error {
 		return err
 	}
 	for _, n := range l.Running() {
-		if err := grouped(n); err != nil {
-			return fmt.Errorf("%s: %w", n.Name, err)
+		groups, err := n.Groups()
+		if err != nil {
+			return err
+		}
+		if len(groups) > 0 {
+			return fmt.Errorf("%s: %d control groups are left, %s for one", n.Name, len(groups), groups[0])
 		}
 		for _, pattern := range []string{"run/scratch/*", "run/trash/*", "probe-*"} {
 			found, err := filepath.Glob(filepath.Join(n.Dir(), "cache", "exec", pattern))
@@ -69,47 +70,4 @@ func mounted(dir string) error {
 		}
 	}
 	return nil
-}
-
-// grouped tells of a control group of an action, or of a life of the node that is over.
-func grouped(n *lab.Node) error {
-	lives := n.Lives()
-	for _, parent := range parents() {
-		homes, err := filepath.Glob(filepath.Join(parent, "buildmesh-*"))
-		if err != nil {
-			return err
-		}
-		for _, home := range homes {
-			owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(home), "buildmesh-"), "-")
-			pid, err := strconv.Atoi(owner)
-			if err != nil || !slices.Contains(lives, pid) {
-				continue
-			}
-			if pid != n.PID() {
-				return fmt.Errorf("control group %s of an earlier life is left", home)
-			}
-			if groups, _ := filepath.Glob(filepath.Join(home, "*", "cgroup.procs")); len(groups) > 0 {
-				return fmt.Errorf("%d control groups of actions are left, %s for one", len(groups), filepath.Dir(groups[0]))
-			}
-		}
-	}
-	return nil
-}
-
-// parents are the control groups this process is in, and so the nodes it has started: there nodes make theirs. See cgroups(7).
-func parents() []string {
-	const root = "/sys/fs/cgroup"
-	own, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return nil // a machine without any
-	}
-	var all []string
-	for line := range strings.Lines(string(own)) {
-		if fields := strings.SplitN(strings.TrimSpace(line), ":", 3); len(fields) == 3 {
-			for controller := range strings.SplitSeq(fields[1], ",") {
-				all = append(all, filepath.Join(root, controller, fields[2]))
-			}
-		}
-	}
-	return all
 }

@@ -22,7 +22,8 @@
 //   - Nothing of a lab is seen from the machine's own network, and two labs never meet: they may use the
 //     same addresses at once.
 //   - Nothing outlives the process. Even after SIGKILL of the lab the nodes die and the namespaces,
-//     interfaces and wires go with them; only its directory and the disks in it are left, and the next lab sweeps them.
+//     interfaces and wires go with them; only its directory, the disks in it and its nodes' control groups are left, and
+//     the next lab sweeps them.
 //   - Close ends the nodes by their process ids, waits for them, and removes the directory.
 //   - Every wait is bounded.
 //

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/buildmesh/buildmesh/exec/cgroup"
 )
 
 // Options say how a lab is made.
@@ -68,6 +70,7 @@ func New(options Options) (*Lab, error) {
 		options.Dir = "/var/tmp"
 	}
 	sweep(options.Dir)
+	cgroup.Sweep()
 	dir, lock, err := claim(options.Dir)
 	if err != nil {
 		return nil, err
@@ -172,6 +175,7 @@ func (l *Lab) close() error {
 		l.network.close()
 	}
 	unmount(l.dir)
+	cgroup.Sweep()
 	errs = append(errs, os.RemoveAll(l.dir), l.lock.Close())
 	return errors.Join(errs...)
 }

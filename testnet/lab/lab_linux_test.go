@@ -299,11 +299,13 @@ func TestTwoLabs(t *testing.T) {
 	}
 }
 
-// After Close the machine is as before: no directory, no process, no namespace.
+// After Close the machine is as before: no directory, no process, no namespace, no control group, also of a node that was killed.
 func TestCloseLeavesNothing(t *testing.T) {
 	before := namespaces(t)
 	l := open(t, "ana", "ben")
 	must(t, l.Node("ana").Start(t.Context()))
+	must(t, l.Node("ben").Start(t.Context()))
+	must(t, l.Node("ben").Kill())
 	must(t, l.Slow(Link{Delay: time.Millisecond}, []string{"ana"}, []string{"ben"}))
 	pid, dir := l.Node("ana").PID(), l.Dir()
 	if during := namespaces(t); during < before+3 {
@@ -313,6 +315,11 @@ func TestCloseLeavesNothing(t *testing.T) {
 	gone(t, pid)
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the directory is left: %v", err)
+	}
+	for _, n := range l.Nodes() {
+		if groups, err := n.Groups(); err != nil || len(groups) > 0 {
+			t.Errorf("control groups of %s are left: %s, %v", n.Name, groups, err)
+		}
 	}
 	_, err := Eventually(t.Context(), long, func(context.Context) error { // the kernel takes them apart by and by
 		if after := namespaces(t); after > before {

@@ -157,13 +157,6 @@ func (n *Node) PID() int {
 	return n.process.cmd.Process.Pid
 }
 
-// Lives are the process ids the node has had, the latest last.
-func (n *Node) Lives() []int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.lives)
-}
-
 // Stop asks the node to end and waits for it; after 15 s it is killed, which is an error.
 func (n *Node) Stop() error {
 	p := n.take()
