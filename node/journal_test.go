@@ -18,13 +18,19 @@ import (
 )
 
 // about is a context with the metadata that a client sends about a target.
-func about(t *testing.T, target string) context.Context {
+func about(t testing.TB, target string) context.Context {
 	t.Helper()
-	m, err := proto.Marshal(&repb.RequestMetadata{TargetId: target, ActionMnemonic: "Genrule", ToolInvocationId: "one"})
+	return saying(t, &repb.RequestMetadata{TargetId: target, ActionMnemonic: "Genrule", ToolInvocationId: "one"})
+}
+
+// saying is a context with what a client says of itself.
+func saying(t testing.TB, m *repb.RequestMetadata) context.Context {
+	t.Helper()
+	data, err := proto.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return metadata.AppendToOutgoingContext(t.Context(), "build.bazel.remote.execution.v2.requestmetadata-bin", string(m))
+	return metadata.AppendToOutgoingContext(t.Context(), "build.bazel.remote.execution.v2.requestmetadata-bin", string(data))
 }
 
 // executedFor executes an action for a target.

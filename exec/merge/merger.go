@@ -20,7 +20,8 @@ import (
 
 // When it is worth it, and for how long.
 const (
-	// Worth is what an action must take as a rule to be merged.
+	// Worth is what an action must take as a rule to be merged. Telling costs two members some 0.2 ms of processor together, a
+	// five hundredth of that (BenchmarkMerging in node); what is shorter may be over before an answer comes by Wi-Fi.
 	Worth = 100 * time.Millisecond
 	// Young is for how long a run is given up for one that began before.
 	Young = time.Second
