@@ -218,7 +218,7 @@ func (b *Book) Reserve(now time.Time, r Request) (id ID, joined bool, refusal *R
 	if why := b.noRoom(r); why != "" {
 		return ID{}, false, b.refuse(why)
 	}
-	if b.tickets.starving(b.options.Self, r.Caller) {
+	if b.starving(r.Caller) {
 		return ID{}, false, b.refuse("a wider action waits for this machine")
 	}
 	return b.grant(now, r, b.open(r)).Lease, false, nil

@@ -331,6 +331,31 @@ func TestWideTicket(t *testing.T) {
 	}
 }
 
+// TestTooWideTicket: a ticket for more than guests may have now is passed as often as it likes and holds nobody up; when
+// there is as much again its turn comes.
+func TestTooWideTicket(t *testing.T) {
+	l := newLedger(t, 4)
+	l.Lend(l.now, 2)
+	l.Ticket(l.now, Ticket{Caller: ana, Invocation: "wide", Cores: 3})
+	for i := range 2 * maxBypass {
+		name := fmt.Sprint(i)
+		c := l.lease(ben, name)
+		l.Ticket(l.now, Ticket{Caller: ben, Invocation: "narrow", Cores: 1})
+		for _, e := range l.Effects() {
+			if o, offered := e.(*Offered); offered {
+				l.Pass(l.now, ben, o.Offer)
+			}
+		}
+		l.Finished(l.now, c.Lease)
+		_ = l.Ack(l.now, c)
+	}
+	l.Effects()
+	l.Lend(l.now, 4)
+	if e := l.Effects(); len(e) != 1 || e[0].(*Offered).Invocation != "wide" {
+		t.Errorf("when all is lent again: %v", e)
+	}
+}
+
 func TestLendAndEvict(t *testing.T) {
 	l := newLedger(t, 4)
 	l.Lend(l.now, 1)

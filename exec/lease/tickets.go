@@ -93,7 +93,7 @@ func (b *Book) turn() (*holder, *ticket) {
 	var passed []*ticket
 	for _, h := range b.tickets.turns {
 		for _, t := range h.list {
-			if b.held(t) {
+			if b.held(t) || b.tooWide(t) {
 				continue
 			}
 			if b.noRoom(Request{Caller: t.Caller, Cores: t.Cores, MemoryBytes: t.MemoryBytes}) == "" {
@@ -122,15 +122,20 @@ func (b *Book) held(t *ticket) bool {
 	return false
 }
 
+// tooWide reports whether a ticket asks for more than guests may have now: no waiting helps it, so nobody waits for it.
+func (b *Book) tooWide(t *ticket) bool {
+	return t.Caller != b.options.Self && t.Cores > b.guests+1e-9
+}
+
 // starving reports whether somebody's ticket was passed so often that nobody else may take a slot. The machine's own
 // initiator is never held up.
-func (t *tickets) starving(self, caller peer.ID) bool {
-	if caller == self {
+func (b *Book) starving(caller peer.ID) bool {
+	if caller == b.options.Self {
 		return false
 	}
-	for _, h := range t.turns {
+	for _, h := range b.tickets.turns {
 		for _, x := range h.list {
-			if x.passed >= maxBypass && x.Caller != caller {
+			if x.passed >= maxBypass && x.Caller != caller && !b.tooWide(x) {
 				return true
 			}
 		}
