@@ -112,7 +112,7 @@ func rank(err error) int {
 
 // unfit says why n is not to run it now; "" when it may.
 func (c *Core) unfit(it *item, n *node) string {
-	cores, bytes := c.needs(it)
+	cores, bytes := c.needs(it, n)
 	switch {
 	case it.Class == Local && !n.Self:
 		return "runs on its own machine only"
@@ -122,9 +122,9 @@ func (c *Core) unfit(it *item, n *node) string {
 		return n.State.String()
 	case slices.Contains(it.excluded, n.ID):
 		return "failed there before"
-	case n.freeCores < min(cores, n.slots)-1e-9:
+	case n.freeCores < cores-1e-9:
 		return "no free slot"
-	case !n.Self && n.lent > 0 && n.lent+min(cores, n.slots) > unproven+2*n.proven:
+	case !n.Self && n.lent > 0 && n.lent+cores > unproven+2*n.proven:
 		return "has brought too few results to get more"
 	case n.Offer.MemoryBytes > 0 && bytes > n.Offer.MemoryBytes:
 		return "too little memory"
@@ -189,15 +189,21 @@ func (c *Core) choose(it *item) (*node, []Score) {
 
 // shelved considers the best of a group by load.
 func (c *Core) shelved(it *item, g *group, wanted []peer.ID, consider func(*node) bool) {
-	cores, _ := c.needs(it)
+	cores, _ := c.asks(it)
 	good, looked := 0, 0
-	g.shelf.best(cores, c.random.Uint64()>>1, func(n *node) bool {
+	visit := func(n *node) bool {
 		looked++
 		if n != c.self && !slices.Contains(wanted, n.ID) && consider(n) {
 			good++
 		}
 		return good < c.options.Candidates && looked < 4*c.options.Candidates
-	})
+	}
+	offset := c.random.Uint64() >> 1
+	g.shelf.best(cores, offset, visit)
+	if good == 0 && cores > 1 && it.Platform.Cores == 0 { // a guess excludes nobody
+		looked = 0
+		g.shelf.best(1, offset, visit)
+	}
 }
 
 // wanted are peers that have the item's root.

@@ -191,6 +191,44 @@ func TestAbsurdClaims(t *testing.T) {
 	}
 }
 
+// A peer that claims that what it ran needed more memory and cores than any machine has makes nobody wait: later actions of the
+// kind are placed, several at once, and reserve a multiple of what such actions need at most.
+func TestAbsurdNeeds(t *testing.T) {
+	const usual = 100 << 20
+	for name, known := range map[string]int{"of a known kind": 6, "of an unknown kind": 0} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, Options{})
+			l.peer(0)
+			for range known {
+				l.submit()
+				l.Finished(l.now, l.reserve().Try, Sample{Duration: time.Second, Cores: 1, MemoryBytes: usual})
+			}
+			l.peer(0, busy)
+			l.peer(66)
+			for range 2 * enough {
+				l.submit()
+				r := l.reserve()
+				l.Granted(l.now, r.Try)
+				l.Finished(l.now, r.Try, Sample{Duration: time.Second, Cores: math.Inf(1), MemoryBytes: math.MaxInt64, InputBytes: math.MaxInt64, OutputBytes: math.MaxInt64})
+			}
+			l.Gone(l.now, id(66))
+			l.peer(1)
+			l.submit()
+			first := l.reserve()
+			if known == 0 { // nobody says otherwise: it gets a whole machine
+				return
+			}
+			l.submit()
+			second := l.reserve()
+			for _, r := range []*Reserve{first, second} {
+				if r.Peer != id(1) || r.MemoryBytes > 10*usual {
+					t.Errorf("%+v", r)
+				}
+			}
+		})
+	}
+}
+
 // A peer that accepts and never runs loses weight: with others free it is left alone.
 func TestAcceptsAndNeverRuns(t *testing.T) {
 	l := newLab(t, Options{})

@@ -186,10 +186,10 @@ func (c *Core) start(it *item, hedge bool) *Reserve {
 func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	c.queue.remove(it, true)
 	it.attempts++
-	cores, bytes := c.needs(it)
+	cores, bytes := c.needs(it, n)
 	t := &try{
 		Try: Try{Work: it.ID, Attempt: it.attempts}, item: it, node: n,
-		cores: min(cores, n.slots), bytes: bytes, hedge: hedge, reserved: c.now,
+		cores: cores, bytes: bytes, hedge: hedge, reserved: c.now,
 	}
 	it.tries = append(it.tries, t)
 	it.hedged = it.hedged || hedge
@@ -206,8 +206,17 @@ func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	return r
 }
 
-// needs is what is reserved for an item: what it asks for, else what its kind needed before.
-func (c *Core) needs(it *item) (cores float64, bytes int64) {
+// needs is what is reserved for an item at n. What is but a guess excludes nobody.
+func (c *Core) needs(it *item, n *node) (cores float64, bytes int64) {
+	cores, bytes = c.asks(it)
+	if it.memory == 0 {
+		bytes = min(bytes, n.Offer.MemoryBytes)
+	}
+	return min(cores, n.slots), bytes
+}
+
+// asks is what an item asks for, else what its kind needed before.
+func (c *Core) asks(it *item) (cores float64, bytes int64) {
 	cores, bytes = it.Platform.Cores, it.memory
 	if cores > 0 && bytes > 0 {
 		return cores, bytes
@@ -333,6 +342,9 @@ func (c *Core) learn(n *node, it *item, s Sample) Sample {
 	}
 	if !n.Self && known > 0 && n.measured <= enough { // its speed is but a claim, and would spoil the history
 		return Sample{}
+	}
+	if usual := c.history.Of(it.Mnemonic).UsualBytes; !n.Self && usual > 0 {
+		s.MemoryBytes = min(s.MemoryBytes, maxTimesUsual*usual)
 	}
 	s = s.on(n.speed)
 	c.history.Add(it.Mnemonic, s)

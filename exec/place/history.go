@@ -13,6 +13,8 @@ const (
 	maxSamples = 64   // of one mnemonic, the latest
 	enough     = 5    // samples before anything is concluded
 	renewEvery = 8    // samples after which a full ring's estimate is made anew
+
+	maxTimesUsual = 8 // a peer may say that an action took so many times the memory that such actions take as a rule
 )
 
 // History is what actions of each mnemonic needed lately. Durations are those of a machine of speed 1. It is kept in memory
@@ -36,7 +38,8 @@ type Estimate struct {
 	Samples     int
 	Median, P95 time.Duration // on a machine of speed 1
 	Cores       float64       // at the mean, rounded up to whole ones
-	MemoryBytes int64         // with a fifth to spare
+	MemoryBytes int64         // at most, with a fifth to spare
+	UsualBytes  int64         // of memory, as a rule
 	InputBytes  int64         // fetched by a peer that has nothing
 	OutputBytes int64         // brought by its result
 }
@@ -90,10 +93,11 @@ func (k *kind) renew() {
 	}
 	k.fresh = 0
 	times := ordered(k.samples, func(s Sample) time.Duration { return s.Duration })
+	memory := ordered(k.samples, func(s Sample) int64 { return s.MemoryBytes })
 	k.estimate = Estimate{
 		Samples: len(times), Median: quantile(times, 0.5), P95: quantile(times, 0.95),
 		Cores:       math.Ceil(quantile(ordered(k.samples, func(s Sample) float64 { return s.Cores }), 0.5) - 0.25),
-		MemoryBytes: int64(float64(quantile(ordered(k.samples, func(s Sample) int64 { return s.MemoryBytes }), 1)) * 1.2),
+		MemoryBytes: int64(float64(quantile(memory, 1)) * 1.2), UsualBytes: quantile(memory, 0.5),
 		InputBytes:  quantile(ordered(k.samples, func(s Sample) int64 { return s.InputBytes }), 0.5),
 		OutputBytes: quantile(ordered(k.samples, func(s Sample) int64 { return s.OutputBytes }), 0.5),
 	}

@@ -40,8 +40,8 @@ func (c *Core) leave(it *item, n *node) {
 	}
 	n.tickets[it.Invocation] = true
 	c.tickets[it.Invocation]++
-	cores, bytes := c.needs(it)
-	c.decide(&Ticket{Peer: n.ID, Invocation: it.Invocation, Cores: min(cores, n.slots), MemoryBytes: bytes})
+	cores, bytes := c.needs(it, n)
+	c.decide(&Ticket{Peer: n.ID, Invocation: it.Invocation, Cores: cores, MemoryBytes: bytes})
 }
 
 // pick removes a ticket.
