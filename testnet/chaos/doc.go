@@ -11,6 +11,8 @@
 // Measured with the same means: lookups while a peer is stopped, what announcing costs, and how long actions take that sleep
 // (the benchmarks Stopped, Announce, Sleepers; each says how to run it).
 //
+// TestTwoOffices has two sites with a slow line between them, and counts what crosses it.
+//
 // A build is disturbed from begin to end; then everything is healed. It has to succeed, every output has to be, byte for
 // byte, that of an undisturbed build, and no process, mount, directory, control group, slot or pin of an action may be left
 // (see Left). How many actions ran at other members is logged: a seed in which all stayed at home has disturbed nothing.

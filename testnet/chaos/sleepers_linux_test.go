@@ -97,6 +97,16 @@ func lose(ctx context.Context, b *testing.B, l *lab.Lab, count int, within time.
 // mesh makes one of so many nodes on equal machines, n1 and so on, that ends with the test.
 func mesh(t testing.TB, count int, machine lab.Machine) *lab.Lab {
 	t.Helper()
+	l := machinery(t)
+	if err := scenarios.Mesh(t.Context(), l, count, machine, t.Logf); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// machinery makes a lab without machines that ends with the test.
+func machinery(t testing.TB) *lab.Lab {
+	t.Helper()
 	binary, err := lab.Build(t.Context(), scratch)
 	if err != nil {
 		t.Fatal(err)
@@ -115,9 +125,6 @@ func mesh(t testing.TB, count int, machine lab.Machine) *lab.Lab {
 			t.Error(err)
 		}
 	})
-	if err := scenarios.Mesh(t.Context(), l, count, machine, t.Logf); err != nil {
-		t.Fatal(err)
-	}
 	return l
 }
 

@@ -34,8 +34,9 @@ type frame struct {
 	due  time.Time
 }
 
-// newCable lays a wire with half of the link's delay and of its loss: between two groups there are two of them.
-func newCable(s *space, segment int, link Link, seed uint64) (*cable, error) {
+// newCable lays a wire with half of the link's delay and of its loss: between two groups there are two of them. What comes
+// from the segment is counted.
+func newCable(s *space, segment int, link Link, seed uint64, crossed *traffic) (*cable, error) {
 	c := &cable{gone: make(chan struct{})}
 	for i, on := range []int{0, segment} {
 		name := fmt.Sprintf("wire%d.%d", segment, i)
@@ -53,7 +54,11 @@ func newCable(s *space, segment int, link Link, seed uint64) (*cable, error) {
 	for i := range c.ends {
 		flow := make(chan frame, backlog)
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
-		c.wait.Go(func() { listen(c.ends[i], flow, half, random) })
+		seen := func([]byte) {}
+		if i > 0 {
+			seen = crossed.note
+		}
+		c.wait.Go(func() { listen(wireEnd{c.ends[i], seen}, flow, half, random) })
 		c.wait.Go(func() { c.deliver(c.ends[1-i], flow) })
 	}
 	return c, nil
@@ -80,8 +85,14 @@ func openTap(s *space, name string) (file *os.File, err error) {
 	return file, err
 }
 
+// wireEnd is where frames come in.
+type wireEnd struct {
+	*os.File
+	seen func(frame []byte) // told of each
+}
+
 // listen takes frames from one end and says when each arrives, until the end is closed.
-func listen(from *os.File, flow chan<- frame, link Link, random *rand.Rand) {
+func listen(from wireEnd, flow chan<- frame, link Link, random *rand.Rand) {
 	defer close(flow)
 	buffer := make([]byte, 1<<16)
 	var busy time.Time // until when the frames taken so far occupy the wire
@@ -90,6 +101,7 @@ func listen(from *os.File, flow chan<- frame, link Link, random *rand.Rand) {
 		if err != nil {
 			return
 		}
+		from.seen(buffer[:size])
 		if link.Loss > 0 && random.Float64() < link.Loss {
 			continue
 		}

@@ -2,7 +2,7 @@
 //
 // Nouns: Lab (a switch and the nodes plugged into it), Node (a network namespace with one address, a
 // directory, and at times a running `buildmesh up`), Link (what a wire between groups of nodes does to
-// frames), Usage (what a node has cost so far).
+// frames), Traffic (what crossed such wires, by Flow), Usage (what a node has cost so far).
 //
 //	lab, err := lab.New(lab.Options{Binary: path})
 //	defer lab.Close()

@@ -228,8 +228,16 @@ func TestSlowWire(t *testing.T) {
 	if err != nil || took < 2*delay {
 		t.Errorf("ana to ben and back: %v, %v; want at least %v", took, err, 2*delay)
 	}
+	crossed := l.Crossed()
 	if _, err := ping(t, ben, cai.Address(), long); err != nil {
 		t.Error(err)
+	}
+	for flow, is := range l.Crossed() {
+		between := !flow.TCP && (flow.From.Addr() == ana.Address() && flow.To == netip.AddrPortFrom(ben.Address(), 7) ||
+			flow.To.Addr() == ana.Address() && flow.From == netip.AddrPortFrom(ben.Address(), 7))
+		if !between || is.Packets == 0 || is.Bytes < is.Packets*int64(len("ping 1")) || is != crossed[flow] || len(crossed) != 2 {
+			t.Errorf("%+v crossed, %+v before: %+v, want pings between ana and ben", flow, is, crossed)
+		}
 	}
 	must(t, l.Slow(Link{Loss: 1}, []string{"ana"}, []string{"ben", "cai"}))
 	reach(t, ana, ben, true) // half of it on each of the two wires: a quarter of all frames passes one way

@@ -20,7 +20,8 @@ const nowhere = "02:00:00:00:00:02"
 
 // network is the switch: a namespace of its own with bridges, of which one port of every machine is a part.
 type network struct {
-	space *space
+	space   *space
+	crossed *traffic // over cables
 
 	mu       sync.Mutex // guards all below
 	last     netip.Addr // given to a machine by free
@@ -52,7 +53,7 @@ func newNetwork(seed int64) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &network{space: s, last: Gateway.Next(), random: rand.New(rand.NewPCG(uint64(seed), 0))}
+	n := &network{space: s, crossed: newTraffic(), last: Gateway.Next(), random: rand.New(rand.NewPCG(uint64(seed), 0))}
 	if err := n.addBridge(0); err != nil {
 		s.close()
 		return nil, err
@@ -182,7 +183,7 @@ func (n *network) split(groups [][]*port, link *Link) error {
 		if link == nil {
 			continue
 		}
-		c, err := newCable(n.space, n.segments, *link, n.random.Uint64())
+		c, err := newCable(n.space, n.segments, *link, n.random.Uint64(), n.crossed)
 		if err != nil {
 			return err
 		}

@@ -11,16 +11,24 @@ import (
 // Mesh makes a mesh in an empty lab: so many nodes on equal machines, n1 and so on, all joined to n1. It returns when all
 // see each other; log is told how long that took.
 func Mesh(ctx context.Context, l *lab.Lab, count int, machine lab.Machine, log func(string, ...any)) error {
-	world := New(l)
-	world.Log = log
-	var names []string
 	for i := range count {
-		names = append(names, fmt.Sprintf("n%d", i+1))
-		if _, err := l.Add(names[i], machine); err != nil {
+		if _, err := l.Add(fmt.Sprintf("n%d", i+1), machine); err != nil {
 			return err
 		}
 	}
-	if err := world.together(names, func(n *lab.Node) error { return n.Start(ctx) }); err != nil || count < 2 {
+	return Together(ctx, l, log)
+}
+
+// Together starts a node on every machine of a lab, where none runs yet, and joins all to the first one. It returns when
+// all see each other; log is told how long that took.
+func Together(ctx context.Context, l *lab.Lab, log func(string, ...any)) error {
+	world := New(l)
+	world.Log = log
+	var names []string
+	for _, n := range l.Nodes() {
+		names = append(names, n.Name)
+	}
+	if err := world.together(names, func(n *lab.Node) error { return n.Start(ctx) }); err != nil || len(names) < 2 {
 		return err
 	}
 	if err := world.admit(ctx, names[0], names[1:]); err != nil {
