@@ -13,6 +13,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/distance"
 	"github.com/buildmesh/buildmesh/dht/fetch"
 	"github.com/buildmesh/buildmesh/dht/kad"
@@ -247,6 +248,7 @@ func (c *content) adoptOwn(ctx context.Context, x *company) error {
 	if err := c.receipts.Keys(func(k cid.Key) error { keys = append(keys, k); return nil }); err != nil {
 		return err
 	}
+	var actions []digest.Digest
 	self, mesh := c.node.identity.ID(), x.mesh.String()
 	for _, k := range keys {
 		if ctx.Err() != nil {
@@ -265,6 +267,7 @@ func (c *content) adoptOwn(ctx context.Context, x *company) error {
 			if s.Executor != self {
 				continue
 			}
+			actions = append(actions, s.Action)
 			if time.Since(s.Completed) < replicateFor {
 				x.copier.Note(x.keyer.Result(s.Action, s.Root))
 			}
@@ -275,6 +278,9 @@ func (c *content) adoptOwn(ctx context.Context, x *company) error {
 				return err
 			}
 		}
+	}
+	if err := x.blobs.addInputs(ctx, actions); err != nil {
+		return err
 	}
 	return x.lookup.AnnounceAll(ctx)
 }

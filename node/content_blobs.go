@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/cid"
@@ -62,6 +63,26 @@ func (b *blobIndex) addResult(fn digest.Function, r *repb.ActionResult) {
 			}
 		}
 	}
+}
+
+// addInputs notes the input roots of actions that are here.
+func (b *blobIndex) addInputs(ctx context.Context, actions []digest.Digest) error {
+	for some := range slices.Chunk(actions, 1024) {
+		data, err := b.store.GetBatch(ctx, some)
+		if err != nil {
+			return err
+		}
+		for i, message := range data {
+			var a repb.Action
+			if message == nil || proto.Unmarshal(message, &a) != nil {
+				continue
+			}
+			if root, err := digest.FromProto(some[i].Function(), a.InputRootDigest); err == nil {
+				b.add(root)
+			}
+		}
+	}
+	return nil
 }
 
 // tend makes one round: to is told of what is new here, and what went since the last one is taken back. Nothing is looked at

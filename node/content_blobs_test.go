@@ -11,6 +11,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/cid"
@@ -99,8 +100,8 @@ func TestBlobIndex(t *testing.T) {
 	has("a large blob in another locator", next.Node(peer.ID{2}), far, true)
 }
 
-// TestLargeBlobsAreFoundElsewhere: a member finds who has a blob that its provider lacks, and fetches it there; also after
-// that one was started again.
+// TestLargeBlobsAreFoundElsewhere: a member finds who has a blob that its provider lacks, or an action's input root, and fetches
+// it there; also after that one was started again.
 func TestLargeBlobsAreFoundElsewhere(t *testing.T) {
 	ana, dir := executing(t, t.TempDir(), "node.name=ana"), t.TempDir()
 	ben := executing(t, dir, "node.name=ben")
@@ -112,7 +113,12 @@ func TestLargeBlobsAreFoundElsewhere(t *testing.T) {
 	if err := ben.Node.store.Put(t.Context(), d, data); err != nil {
 		t.Fatal(err)
 	}
-	located := func() {
+	ben.executed(t, ben.action(t, "cat in > out"))
+	root, err := proto.Marshal(&repb.Directory{Files: []*repb.FileNode{{Name: "in", Digest: digest.SHA256.Of([]byte("input")).Proto()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	located := func(d digest.Digest) {
 		t.Helper()
 		x, y := ana.Node.content.company.Load(), ben.Node.content.company.Load()
 		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -127,12 +133,21 @@ func TestLargeBlobsAreFoundElsewhere(t *testing.T) {
 			}
 		}
 	}
-	located()
+	located(d)
+	located(digest.SHA256.Of(root))
 	ben.stop()
 	ben = executing(t, dir, "node.name=ben")
 	ben.sees(t, ana)
 	ana.sees(t, ben)
-	located()
+	located(d)
+	located(digest.SHA256.Of(root))
+	eventually(t, "the input root is announced again, not only remembered by others", func() bool {
+		index := ben.Node.content.company.Load().blobs
+		index.round.Lock()
+		defer index.round.Unlock()
+		_, told := index.told[digest.SHA256.Of(root)]
+		return told
+	})
 	missing, err := ana.Node.content.company.Load().fetcher.Fetch(t.Context(), []digest.Digest{d}, []peer.ID{ana.identity.ID()})
 	if err != nil || len(missing) > 0 || !ana.Node.store.Contains(d) {
 		t.Errorf("missing %v, %v", missing, err)
