@@ -171,6 +171,9 @@ func TestPrivateBlobsAreAbsent(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
+		eventually(t, when+", what a shared instance brought too is told of", func() bool { // the first calls may go where ana was before
+			return strings.HasPrefix(ben.asked(t, ana, also), "[] <nil> [] <nil>")
+		})
 		for what, d := range private {
 			if !ana.Node.store.Contains(d) {
 				t.Errorf("%s, %s: not at its own node", when, what)
@@ -178,9 +181,6 @@ func TestPrivateBlobsAreAbsent(t *testing.T) {
 			if got, want := ben.asked(t, ana, d), ben.asked(t, ana, absentLike(d)); got != want {
 				t.Errorf("%s, %s: a member is told\n%s and of what is absent\n%s", when, what, got, want)
 			}
-		}
-		if said := ben.asked(t, ana, also); !strings.HasPrefix(said, "[] <nil> [] <nil>") {
-			t.Errorf("%s, what a shared instance brought too: %s", when, said)
 		}
 	}
 	check("at first")
@@ -237,7 +237,7 @@ func (s *started) reserve(t testing.TB, at *started, action digest.Digest) (leas
 		t.Fatal(err)
 	}
 	client := leasev1.NewLeaseClient(conn)
-	answer, err := client.Reserve(t.Context(), &leasev1.ReserveRequest{Action: leaseDigest(action), Cores: 0.1, MemoryBytes: 1 << 20, Attempt: 1, Epoch: 1})
+	answer, err := client.Reserve(t.Context(), &leasev1.ReserveRequest{Action: leaseDigest(action), Cores: 0.1, Attempt: 1, Epoch: 1})
 	if err != nil || answer.GetGranted() == nil {
 		t.Fatalf("no lease: %v, %v", answer, err)
 	}
