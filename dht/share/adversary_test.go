@@ -278,6 +278,43 @@ func TestFrozenProvider(t *testing.T) {
 	nodes[1].Thaw()
 }
 
+// Small blobs that a provider is slow to bring come from another meanwhile: nobody waits until it has failed.
+func TestHedge(t *testing.T) {
+	nodes := lab(t, 3, nil)
+	ds := fill(t, nodes[0].store, 200, 3000)
+	fill(t, nodes[1].store, 200, 3000)
+	nodes[1].Freeze()
+	defer nodes[1].Thaw()
+	nodes[2].fetchAll(t, ds, nodes[1].ID, nodes[0].ID)
+	if asked, s := nodes[1].Calls(), nodes[2].fetcher.Standings(); asked == 0 || s[nodes[1].ID] != (fetch.Standing{}) || s[nodes[0].ID].Blobs != 200 {
+		t.Errorf("the frozen one was asked %d times; standings %+v", asked, s)
+	}
+}
+
+// A large blob comes from several providers at once, of each a part.
+func TestSeveralSources(t *testing.T) {
+	var sent [3]atomic.Int64
+	nodes := lab(t, 4, func(i int, s *share.Blobs) blobServer {
+		if i == 3 {
+			return nil
+		}
+		return &adversary{s, nil, func(_ *bspb.ReadRequest, to grpc.ServerStreamingServer[bspb.ReadResponse], b []byte) error {
+			sent[i].Add(int64(len(b)))
+			return to.Send(&bspb.ReadResponse{Data: b})
+		}}
+	})
+	var ds []digest.Digest
+	for _, x := range nodes[:3] {
+		ds = fill(t, x.store, 1, 40<<20)
+	}
+	nodes[3].fetchAll(t, ds, nodes[0].ID, nodes[1].ID, nodes[2].ID)
+	for i := range sent {
+		if n := sent[i].Load(); n < 8<<20 || n >= 40<<20 {
+			t.Errorf("provider %d sent %d bytes, want one range of 8 MiB at least and not all", i, n)
+		}
+	}
+}
+
 // Snoop guesses digests: after MissBurst guesses nothing is answered any more, not even what is there.
 func TestSnoop(t *testing.T) {
 	nodes := lab(t, 2, nil)

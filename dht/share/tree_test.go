@@ -86,6 +86,44 @@ func TestWholeTree(t *testing.T) {
 	}
 }
 
+// Level by level a tree comes in one batch a level.
+func TestTreeByLevels(t *testing.T) {
+	nodes := lab(t, 2, nil)
+	root := grow(t, nodes[0].store, "", 9)
+	if _, err := tree.Load(t.Context(), levels{nodes[1], []peer.ID{nodes[0].ID}}, root, tree.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := nodes[0].Calls(); n != 9 {
+		t.Errorf("%d calls for 9 levels", n)
+	}
+}
+
+// Who failed just now is asked last, and so not at all where one is asked.
+func TestBestFirst(t *testing.T) {
+	nodes := lab(t, 3, func(i int, s *share.Blobs) blobServer {
+		if i != 1 {
+			return nil
+		}
+		return &forest{s, func(grpc.ServerStreamingServer[repb.GetTreeResponse]) error {
+			return status.Error(codes.Internal, "no")
+		}}
+	})
+	first, second := grow(t, nodes[0].store, "first", 3), grow(t, nodes[0].store, "second", 3)
+	hints := []peer.ID{nodes[1].ID, nodes[0].ID}
+	for i, root := range []digest.Digest{first, second} {
+		if _, err := nodes[2].fetcher.FetchTree(t.Context(), root, hints); err != nil {
+			t.Fatal(err)
+		}
+		absent, err := nodes[2].store.Missing(t.Context(), []digest.Digest{root})
+		if came := len(absent) == 0; err != nil || came != (i == 1) {
+			t.Errorf("tree %d came: %v, %v", i+1, came, err)
+		}
+	}
+	if n := nodes[1].Calls(); n != 1 {
+		t.Errorf("who failed was asked %d times", n)
+	}
+}
+
 // forest is an adversary's GetTree.
 type forest struct {
 	*share.Blobs
