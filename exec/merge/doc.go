@@ -24,7 +24,8 @@
 //   - Everything is safe for concurrent use, a Board alone is not. Close ends and waits for everything.
 //
 // What it does not do: it opens no socket, moves no blobs, knows neither trust nor what is private
-// (Results does), and does not merge on one node (exec/flight and exec/lease do).
+// (Results does) nor who keeps which board (Keeper does: node spreads them over its site, so that nothing goes over a
+// line between two), and does not merge on one node (exec/flight and exec/lease do).
 //
-// Start reading at board.go, then merger.go, Begin. The test that shows it whole is TestEqualRunsAreOne.
+// Start reading at board.go, then running.go, Begin. The test that shows it whole is TestEqualRunsAreOne.
 package merge
