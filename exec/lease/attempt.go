@@ -123,7 +123,7 @@ func (i *Initiator) completed(t *attempt, outcome *flight.Outcome, err error, to
 	w := t.work
 	var sample place.Sample
 	if err == nil {
-		sample = sampleOf(outcome, took)
+		sample = sampleOf(outcome, took, t.Peer == i.options.Self)
 	}
 	current := false
 	i.step(func(c *place.Core, now time.Time) {
@@ -145,12 +145,17 @@ func (i *Initiator) completed(t *attempt, outcome *flight.Outcome, err error, to
 	i.compare(t, outcome, err, current)
 }
 
-// sampleOf reads what a run needed from its result. What a peer claims is bounded by what was seen.
-func sampleOf(o *flight.Outcome, took time.Duration) place.Sample {
+// sampleOf reads what a run needed from its result. What a peer claims is bounded by what was seen: it cannot have run longer
+// than it took, and that it ran for less than a quarter of that and fetched all the while makes it no faster.
+func sampleOf(o *flight.Outcome, took time.Duration, own bool) place.Sample {
 	m := o.Result.GetExecutionMetadata()
 	s := place.Sample{Duration: took, OutputBytes: outputBytes(o.Result)}
 	if from, to := m.GetExecutionStartTimestamp(), m.GetExecutionCompletedTimestamp(); from != nil && to != nil {
-		s.Duration = min(max(to.AsTime().Sub(from.AsTime()), time.Millisecond), max(took, time.Millisecond))
+		least := time.Millisecond
+		if !own {
+			least = max(took/4, least)
+		}
+		s.Duration = min(max(to.AsTime().Sub(from.AsTime()), least), max(took, least))
 	}
 	for _, extra := range m.GetAuxiliaryMetadata() {
 		var u usagev1.ResourceUsage

@@ -162,7 +162,7 @@ func FuzzResult(f *testing.F) {
 			t.Fatal("an outcome without a result")
 		}
 		smallOutputs(digest.SHA256, outcome.Result)
-		if s := sampleOf(outcome, 1); math.IsNaN(s.Cores) || s.Duration <= 0 {
+		if s := sampleOf(outcome, 1, false); math.IsNaN(s.Cores) || s.Duration <= 0 {
 			t.Fatalf("%+v", s)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/action"
@@ -352,6 +353,27 @@ func TestHedge(t *testing.T) {
 		}
 		<-slow.ctx.Done()
 	})
+}
+
+// TestSampleIsBounded: how long a peer says that an action ran counts within what it took as seen from here.
+func TestSampleIsBounded(t *testing.T) {
+	for _, c := range []struct {
+		says, took time.Duration
+		own        bool
+		want       time.Duration
+	}{
+		{says: 8 * time.Second, took: 10 * time.Second, want: 8 * time.Second},
+		{says: time.Hour, took: 10 * time.Second, want: 10 * time.Second},
+		{says: time.Millisecond, took: 10 * time.Second, want: 2500 * time.Millisecond},
+		{says: -time.Hour, took: 10 * time.Second, want: 2500 * time.Millisecond},
+		{says: time.Millisecond, took: 10 * time.Second, own: true, want: time.Millisecond},
+		{says: 0, took: 0, want: time.Millisecond},
+	} {
+		m := &repb.ExecutedActionMetadata{ExecutionStartTimestamp: timestamppb.New(epoch0), ExecutionCompletedTimestamp: timestamppb.New(epoch0.Add(c.says))}
+		if s := sampleOf(&flight.Outcome{Result: &repb.ActionResult{ExecutionMetadata: m}}, c.took, c.own); s.Duration != c.want {
+			t.Errorf("%+v: it counts for %s", c, s.Duration)
+		}
+	}
 }
 
 func TestClose(t *testing.T) {
