@@ -62,15 +62,18 @@ func newPairOf(t testing.TB, ana, ben []string) *pair {
 }
 
 // occupy takes ana's core until free is called.
-func (p *pair) occupy(t testing.TB) {
+func (p *pair) occupy(t testing.TB) { p.free = p.ana.occupied(t) }
+
+// occupied takes the one core of a node, by an action that no other runs, until free is called.
+func (s *started) occupied(t testing.TB) (free func()) {
 	t.Helper()
-	p.ana.opened(t, p.ana.action(t, "sleep 1000"))
-	eventually(t, "ana is busy", func() bool { return p.ana.machine.room().Running == 1 })
-	all := p.ana.machine.flights.List()
+	s.opened(t, s.action(t, "sleep 1000 # "+s.config.Node.Name))
+	eventually(t, s.config.Node.Name+" is busy", func() bool { return s.machine.room().Running == 1 })
+	all := s.machine.flights.List()
 	busy := all[slices.IndexFunc(all, func(f *flight.Flight) bool { return !f.State().Done() })]
-	p.free = func() {
+	return func() {
 		busy.Cancel()
-		eventually(t, "ana is free", func() bool { return busy.State().Done() })
+		eventually(t, s.config.Node.Name+" is free", func() bool { return busy.State().Done() })
 	}
 }
 
