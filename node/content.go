@@ -16,7 +16,6 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/distance"
 	"github.com/buildmesh/buildmesh/dht/fetch"
-	"github.com/buildmesh/buildmesh/dht/kad"
 	"github.com/buildmesh/buildmesh/dht/locate"
 	"github.com/buildmesh/buildmesh/dht/lookup"
 	"github.com/buildmesh/buildmesh/dht/onehop"
@@ -32,9 +31,6 @@ import (
 )
 
 const (
-	// summariesUpTo is the largest mesh in which everybody has everybody's summary, and siteUpTo the largest site of
-	// a mesh of several.
-	summariesUpTo, siteUpTo = 64, 250
 	// summaryBits is the size of a fingerprint in a summary.
 	summaryBits = 32
 	// sweepEvery and sweepMost bound the look for results that eviction has made incomplete.
@@ -63,8 +59,8 @@ type company struct {
 	summary *summary.Locator
 	onehop  *onehop.Locator
 	noted   *onehop.Index
-	kad     *kad.Locator          // nil: not asked for
-	results func() locate.Locator // the one results are announced to now
+	kad     *kadder
+	kind    func() locate.Kind // of the locator in use
 	blobs   *blobIndex
 	fetcher *fetch.Fetcher
 	distant *distance.Table
@@ -118,15 +114,10 @@ func (c *content) begin() {
 	x.noted = onehop.NewIndex()
 	bridge := summary.NewBridge(sites, x.summary, links)
 	x.onehop = onehop.New(n.identity.ID(), x.noted, indexed(n.config.Mesh.Locator, sites), links)
-	if n.config.Mesh.Locator == "kad" {
-		var err error
-		if x.kad, err = kad.New(links.Host(), kad.Names{To: transport.ToLibp2p, From: transport.FromLibp2p}); err != nil {
-			n.log.Error("content is found by the one-hop index", "err", err)
-		}
-	}
-	x.results = x.choose(n.config.Mesh.Locator, sites)
+	x.kad = &kadder{host: links.Host(), log: n.log}
+	x.kind = kindOf(n.config.Mesh.Locator, sites)
 	x.blobs = newBlobIndex(n.store, n.private, x.keyer)
-	f := fetch.Options{Store: n.shared(), Dialer: links, Members: locate.Only(sites.Near), Keyer: x.keyer, Locator: x.large(), Rate: int64(n.config.Mesh.Download), Brought: brought(sites, x.distant)}
+	f := fetch.Options{Store: n.shared(), Dialer: links, Members: locate.Only(sites.Near), Keyer: x.keyer, Locator: locate.Switch{Choose: x.large}, Rate: int64(n.config.Mesh.Download), Brought: brought(sites, x.distant)}
 	x.fetcher = fetch.New(f)
 	o := lookup.Options{
 		Self: n.identity.ID(), Mesh: root.String(), Keyer: x.keyer, Locator: locate.Switch{Choose: x.results}, Dialer: links, Receipts: c.receipts,
@@ -149,17 +140,12 @@ func (c *content) begin() {
 	c.company.Store(x)
 }
 
-// choose gives the locator for the size the mesh has now, unless the configuration names one.
-func (x *company) choose(wish string, sites locate.Sites) func() locate.Locator {
-	return func() locate.Locator {
-		if x.kad != nil {
-			return x.kad
-		}
-		if wish == "onehop" || wish == "kad" || wish != "summary" && tooMany(sites) {
-			return x.onehop
-		}
+// results is the locator that results are announced to now.
+func (x *company) results() locate.Locator {
+	if x.kind() == locate.Summaries {
 		return x.summary
 	}
+	return x.large()
 }
 
 // holders says without asking anyone who else at this site has results.
@@ -181,8 +167,10 @@ func (x *company) noting(found [][]peer.ID, keys []cid.Key) [][]peer.ID {
 
 // large is the locator of large blobs and trees.
 func (x *company) large() locate.Locator {
-	if x.kad != nil {
-		return x.kad
+	if x.kind() == locate.Kad {
+		if l := x.kad.open(); l != nil {
+			return l
+		}
 	}
 	return x.onehop
 }
@@ -190,8 +178,8 @@ func (x *company) large() locate.Locator {
 // forget takes results back from the indexes of others, wherever they may have been announced.
 func (x *company) forget(keys []cid.Key) {
 	_ = x.onehop.Forget(context.Background(), keys) // who cannot be told drops them when they are not announced again
-	if x.kad != nil {
-		_ = x.kad.Forget(context.Background(), keys) // the same
+	if l := x.kad.opened(); l != nil {
+		_ = l.Forget(context.Background(), keys) // the same
 	}
 }
 
@@ -202,12 +190,7 @@ func (c *content) end() {
 	x.lookup.Close()
 	x.copies.Close()
 	x.running.Wait()
-	if x.kad == nil {
-		return
-	}
-	if err := x.kad.Close(); err != nil {
-		c.node.log.Warn("kad-dht did not end cleanly", "err", err)
-	}
+	x.kad.close()
 }
 
 // tend announces what is known here, at the start and when the locator changes, and forgets what eviction took.
@@ -228,6 +211,9 @@ func (c *content) tend(ctx context.Context, x *company) {
 		}
 		if now := x.results(); now != told && x.lookup.AnnounceAll(ctx) == nil {
 			told = now // the mesh has grown or shrunk across a bound: the other locator is told everything
+			if x.kind() != locate.Kad {
+				x.kad.leave()
+			}
 		}
 		if now := c.node.store.Removals(); now != removals && len(rest) == 0 {
 			removals = now

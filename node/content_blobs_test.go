@@ -169,7 +169,7 @@ func TestKadNodes(t *testing.T) {
 		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 			x.blobs.look()
 			_ = x.blobs.tend(t.Context(), x.large())
-			found, err := y.kad.Find(t.Context(), []cid.Key{key})
+			found, err := y.kad.open().Find(t.Context(), []cid.Key{key})
 			if err == nil && len(found[0]) == 1 && found[0][0] == ana.identity.ID() {
 				break
 			}

@@ -58,12 +58,3 @@ func indexed(wish string, sites locate.Sites) locate.Members {
 	}
 	return locate.Only(sites.Near)
 }
-
-// tooMany reports whether there are more members than can have each other's summaries.
-func tooMany(sites locate.Sites) bool {
-	near, all := len(sites.Near()), len(sites.All.Members())
-	if near == all {
-		return all > summariesUpTo
-	}
-	return near > siteUpTo
-}

@@ -2,7 +2,7 @@
 //
 // Nouns: Locator (announce, find, forget; batches only), Member (a peer that is alive, as the roster
 // sees it), Chain (locators asked one after the other), Switch (one of several, chosen by the size of
-// the mesh or by configuration), Sites (the members as one site sees them: everybody near, and of other
+// the mesh or by configuration), Kind (one of the three real ones), Sizer (chooses the kind for the size of the mesh), Sites (the members as one site sees them: everybody near, and of other
 // sites only the bridges that speak for them).
 //
 // Promises, of every Locator (package locatetest holds the suite):
@@ -16,7 +16,9 @@
 // What it does not do: it moves no content and judges no peer.
 //
 // The three real ones, and when: summary (everyone's filter is here: finding costs no message), onehop
-// (full membership, one message), kad (no full membership, several messages).
+// (full membership, one message), kad (no full membership, several messages). With 64 nodes 40,000 misses took 0.2, 15 and
+// 54 s (BenchmarkMisses in node). A member has 4.5 bytes for each result of each member near it: at a site of 250 that have
+// 20,000 results each, 22 MB.
 //
 // Start reading at locate.go. The test that shows it whole is TestConformance in package memory.
 package locate

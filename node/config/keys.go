@@ -93,7 +93,7 @@ func meshKeys() []Key {
 		{Name: "mesh.no_share", Doc: "patterns of paths of inputs and outputs, such as *.key, and instances, as instance:NAME, with commas between: actions that have such are not shared, nor are their blobs",
 			at: func(c *Config) any { return &c.Mesh.NoShare }},
 		{Name: "mesh.locator", Default: "auto", Choices: []string{"auto", "summary", "onehop", "kad"},
-			Doc: "how results are found: summary (everybody has everybody's filter), onehop (an index spread over the members), kad (kad-dht, large blobs too), auto (summary up to 64 members, else onehop)",
+			Doc: "how results are found: summary (everybody has everybody's filter), onehop (an index spread over the members), kad (kad-dht, large blobs too), auto (summary up to 64 members, at one of several sites up to 250; else onehop up to 1000; else kad)",
 			at:  func(c *Config) any { return &c.Mesh.Locator }},
 		{Name: "mesh.audit", Default: "1.5",
 			Doc: "percent of the results of members, made for this machine or found at them, that are made again here when it has nothing else to do, to compare them; 0 to 100",
