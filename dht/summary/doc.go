@@ -25,7 +25,7 @@
 //     once in 68 million; with 16 bits, half the size, 63 err once in 1,040.
 //   - A removed key is found until the next base; an added one as soon as the delta has arrived.
 //   - What a peer sends is checked and bounded: it can waste MaxBase and MaxDelta of memory and no
-//     more. A peer whose claims turn out empty, again and again, is ignored for a while (Report).
+//     more; a bridge could alter what it passes on. A peer whose claims turn out empty, again and again, is ignored for a while (Report).
 //   - Safe for concurrent use. Run owns every goroutine.
 //
 // What it does not do: it does not ask peers for results, and does not save anything.
