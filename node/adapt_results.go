@@ -20,6 +20,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/bot"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/image"
+	"github.com/buildmesh/buildmesh/exec/lease"
 	"github.com/buildmesh/buildmesh/node/reapi"
 	"github.com/buildmesh/buildmesh/node/web"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
@@ -204,7 +205,7 @@ func (n *Node) findInMesh(ctx context.Context, q lookup.Query, miss error) (r *r
 		return found.Result, "", nil
 	}
 	if n.machine != nil {
-		n.machine.auditor.found(q.Action, found)
+		n.machine.auditor.found(q.Action, found.Root, lease.Made{By: by, Result: found.Result})
 	}
 	return found.Result, n.nameOf(by), nil
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/digest"
-	"github.com/buildmesh/buildmesh/dht/lookup"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/lease"
@@ -49,10 +48,10 @@ func (x *auditor) Suits(a *action.Action) bool {
 		x.node.lending.governor.Status().State == power.Open
 }
 
-// found has a result of a member, found for a client of this node, made again if it is drawn.
-func (x *auditor) found(d digest.Digest, f *lookup.Found) {
+// found has a result of a member, found or waited for on behalf of a client of this node, made again if it is drawn.
+func (x *auditor) found(d digest.Digest, root actioncache.Root, m lease.Made) {
 	if l := x.node.machine.leasing; l != nil {
-		l.initiator.Found(d, f.Root == actioncache.Hermetic, lease.Made{By: f.Receipt.Executor, Result: f.Result})
+		l.initiator.Found(d, root == actioncache.Hermetic, m)
 	}
 }
 

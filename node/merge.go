@@ -8,7 +8,9 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cid"
+	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/lease"
 	"github.com/buildmesh/buildmesh/exec/merge"
 	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -39,8 +41,12 @@ func (r mergedResults) Key(ctx context.Context, a *action.Action) (merge.Key, bo
 	if r.leasing.class(ctx, a) == place.Local {
 		return merge.Key{}, false
 	}
-	key := r.key(a)
-	return merge.Key(r.leasing.node.content.company.Load().keyer.Result(key.Action, key.Root)), true
+	key, c := r.key(a), r.leasing.node.content
+	k := c.company.Load().keyer.Result(key.Action, key.Root)
+	if c.receipts.Quarantined(k) { // nobody's word would be believed
+		return merge.Key{}, false
+	}
+	return merge.Key(k), true
 }
 
 // Receipts implements merge.Results.
@@ -58,16 +64,20 @@ func (r mergedResults) Adopt(ctx context.Context, a *action.Action, from peer.ID
 	x, key := n.content.company.Load(), r.key(a)
 	var errs []error
 	for _, raw := range receipts {
-		err := x.lookup.Adopt(ctx, raw, x.keyer.Result(key.Action, key.Root), from)
-		if err == nil {
-			found, err := n.results.cache.Get(ctx, key)
-			if err == nil {
-				x.blobs.addResult(a.Digest.Function(), found)
-				r.leasing.machine.counts.end(web.Merged)
-			}
-			return found, err
+		if err := x.lookup.Adopt(ctx, raw, x.keyer.Result(key.Action, key.Root), from); err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		errs = append(errs, err)
+		found, err := n.results.cache.Get(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		x.blobs.addResult(a.Digest.Function(), found)
+		r.leasing.machine.counts.end(web.Merged)
+		if said, err := receipt.Peek(raw); err == nil {
+			r.leasing.machine.auditor.found(a.Digest, key.Root, lease.Made{By: said.Executor, Result: found})
+		}
+		return found, nil
 	}
 	return nil, errors.Join(errs...)
 }

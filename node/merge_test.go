@@ -190,6 +190,25 @@ func TestMergedResultIsBelievedLikeAll(t *testing.T) {
 	p.free()
 }
 
+// TestMergedResultIsMadeAgain: what was waited for is made again like all that members made; when that brings something else,
+// nobody's run of it is waited for any more.
+func TestMergedResultIsMadeAgain(t *testing.T) {
+	p := newPair(t, "mesh.audit=100")
+	d, first, later := p.waiting(t, another+"sleep 1")
+	if outOf(t, response(t, later)) != outOf(t, response(t, first)) {
+		t.Fatal("it was not merged")
+	}
+	eventually(t, "ana has made it again", func() bool { return p.ana.machine.auditor.disputed.Load() == 1 })
+	a := &action.Action{Digest: d}
+	eventually(t, "both words are kept", func() bool { return len(p.disputes(t)) == 1 })
+	if _, shared := (mergedResults{p.ana.machine.leasing}).Key(t.Context(), a); shared {
+		t.Error("a member's run of a disputed action would be waited for")
+	}
+	if _, shared := (mergedResults{p.ben.machine.leasing}).Key(t.Context(), &action.Action{Digest: p.ben.action(t, "true")}); !shared {
+		t.Error("no other action is merged either")
+	}
+}
+
 // TestWhoBelievesNobodyMergesNothing: a member that takes nobody's results alone neither tells what it runs nor waits.
 func TestWhoBelievesNobodyMergesNothing(t *testing.T) {
 	for _, trust := range []string{"self", "quorum 2"} {
