@@ -69,7 +69,7 @@ type Ending struct {
 	Response  *repb.ExecuteResponse // must not be changed
 	Placement *place.Trace          // nil: it was cached or merged, or ran where there is no choice
 	Merged    string                // the node whose run was waited for instead; "": none
-	Vain      error                 // why waiting for another node's run brought nothing; nil: it was not tried, or did
+	Vain      error                 // why waiting for another node's run brought nothing the last time it did; nil: it never did
 }
 
 // Lookup is what asking for a known result brought.

@@ -53,7 +53,7 @@ func (t *Table) shares(f *Flight) bool {
 }
 
 // execute has the action run, here or wherever a place is found for it, unless another node began before and brings its
-// result. Each time that comes to nothing it runs anew; vain says why the last time did.
+// result. Each time that comes to nothing it runs anew; vain says why it did the last time, if it did.
 func (t *Table) execute(ctx context.Context, f *Flight, m Merge, queued *timestamppb.Timestamp) (outcome *Outcome, vain, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -65,12 +65,11 @@ func (t *Table) execute(ctx context.Context, f *Flight, m Merge, queued *timesta
 		if !errors.Is(err, ErrMerged) {
 			return outcome, vain, err
 		}
-		var r *repb.ActionResult
-		var from string
-		if r, from, vain = m.Await(ctx); vain == nil {
-			return &Outcome{Result: proto.CloneOf(r), Merged: from, Message: whereMerged(r, from)}, nil, nil
+		r, from, failed := m.Await(ctx)
+		if failed == nil {
+			return &Outcome{Result: proto.CloneOf(r), Merged: from, Message: whereMerged(r, from)}, vain, nil
 		}
-		if ctx.Err() != nil {
+		if vain = failed; ctx.Err() != nil {
 			return nil, vain, context.Cause(ctx)
 		}
 	}

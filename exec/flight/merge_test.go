@@ -128,6 +128,22 @@ func TestMergedInVain(t *testing.T) {
 	})
 }
 
+// TestMergedWithAnother: when the one that was waited for brings nothing and another began meanwhile, that one is waited for.
+func TestMergedWithAnother(t *testing.T) {
+	merging(t, func(t *testing.T, l *lab, m *fakeMerger, told *Ending) {
+		f := l.execute(t, l.action(t, "a"))
+		for _, brings := range []awaited{{err: errors.New("it left")}, {result: &repb.ActionResult{StdoutRaw: []byte("theirs")}}} {
+			<-l.executor.runs
+			m.earlier()
+			m.await <- brings
+		}
+		if s := done(t, f); string(s.Response.Result.StdoutRaw) != "theirs" || told.Merged != "ben" || told.Vain == nil || told.Vain.Error() != "it left" {
+			t.Errorf("%v\n%+v", s.Response, told)
+		}
+		m.did(t, "begin running await running await ended")
+	})
+}
+
 // TestMergedTooLate: a run that is over when another one's begin becomes known counts.
 func TestMergedTooLate(t *testing.T) {
 	merging(t, func(t *testing.T, l *lab, m *fakeMerger, told *Ending) {

@@ -66,7 +66,9 @@ func TestLifeOfAJournal(t *testing.T) {
 	}}
 	j.Ended(first)
 	j.Ended(second)
-	j.Ended(blobs.ending(t, work{target: "//b"}))
+	merged := blobs.ending(t, work{target: "//b"})
+	merged.Merged, merged.Vain = "ben", errors.New("waited 5 s for cleo's: it left")
+	j.Ended(merged)
 	j.Hit(Hit{Action: first.Action.Digest, From: "ben", Result: first.Response.Result, Meta: first.Request.Meta})
 	j.Remark(first.Action.Digest, "audited: equal")
 
@@ -101,7 +103,11 @@ func TestLifeOfAJournal(t *testing.T) {
 		if target.Entry.Sequence != 2 || len(target.Also) != 2 || target.More != 0 {
 			t.Errorf("by its target: %v", target)
 		}
-		if none, err := j.Before(find(t, j, "//b").Entry); none != nil || err != nil {
+		only := find(t, j, "//b").Entry
+		if only.Merged != "ben" || only.Vain != "waited 5 s for cleo's: it left" || only.Placing != nil || ran.Merged+ran.Vain != "" {
+			t.Errorf("what was merged: %v", only)
+		}
+		if none, err := j.Before(only); none != nil || err != nil {
 			t.Errorf("before the first of its kind: %v, %v", none, err)
 		}
 		if _, err := j.Find(Query{Subject: "//none"}); !errors.Is(err, ErrUnknown) {

@@ -232,7 +232,7 @@ type Entry struct {
 	Outcome        *Outcome  `protobuf:"bytes,20,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	Remarks        []*Remark `protobuf:"bytes,21,rep,name=remarks,proto3" json:"remarks,omitempty"` // set when it is read, never stored
 	Merged         string    `protobuf:"bytes,22,opt,name=merged,proto3" json:"merged,omitempty"`   // the member whose run was waited for; empty: none
-	Vain           string    `protobuf:"bytes,23,opt,name=vain,proto3" json:"vain,omitempty"`       // why waiting for a member's run brought nothing; empty: it was not tried, or did
+	Vain           string    `protobuf:"bytes,23,opt,name=vain,proto3" json:"vain,omitempty"`       // why waiting for a member's run brought nothing the last time it did; empty: it never did
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
