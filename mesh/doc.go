@@ -4,6 +4,7 @@
 //	roster     who belongs to the mesh, and how each is
 //	gossip     keeps the roster current without a server
 //	health     looks after the members whose state is in doubt
+//	buffer     what calls read and write with, used again
 //	transport  calls between members, over control and bulk connections
 //	trust      who may belong: certificates, charters, invites, and the verdicts on them
 //	member     this node's own place in a mesh, on disk

@@ -143,7 +143,8 @@ func BenchmarkFetchSmall(b *testing.B) {
 }
 
 // BenchmarkFetchLarge fetches a blob of 1 GiB, verified and written, from one member; in the same run plain gRPC with mutual
-// TLS sends as much, in the same messages, from memory to nowhere. Run it:
+// TLS sends as much, in the same messages, from memory to nowhere (of-gRPC), and from memory to a store that verifies and writes
+// it too (of-gRPC-stored). Run it:
 //
 //	go test ./node -run '^$' -bench FetchLarge -benchtime 1x
 func BenchmarkFetchLarge(b *testing.B) {
@@ -152,15 +153,28 @@ func BenchmarkFetchLarge(b *testing.B) {
 	large := f.fill(b, 1, size)
 	f.fetch(b, f.fill(b, 1, 1))
 	plain := plainStream(b, size)
+	empty := digest.SHA256.Of(make([]byte, size))
 	b.SetBytes(size)
-	var fetched, sent time.Duration
+	var fetched, sent, stored time.Duration
 	for b.Loop() {
 		warm(size)
 		fetched += f.fetch(b, large)
 		warm(size)
-		sent += plain()
+		sent += plain(io.Discard)
+		warm(size)
+		began := time.Now()
+		to, err := openStore(b).NewWriter(b.Context(), empty)
+		if err != nil {
+			b.Fatal(err)
+		}
+		plain(to)
+		if err := to.Commit(); err != nil {
+			b.Fatal(err)
+		}
+		stored += time.Since(began)
 	}
 	b.ReportMetric(sent.Seconds()/fetched.Seconds(), "of-gRPC")
+	b.ReportMetric(stored.Seconds()/fetched.Seconds(), "of-gRPC-stored")
 }
 
 // BenchmarkHitOutputs is what the two ways of a hit cost until its outputs, eight of 16 KiB, have been read: all fetched in one batch
@@ -290,7 +304,7 @@ func (z *zeros) Read(_ *bspb.ReadRequest, to bspb.ByteStream_ReadServer) error {
 }
 
 // plainStream gives a function that receives size bytes over gRPC with mutual TLS, with windows of 8 MiB as the mesh has.
-func plainStream(b *testing.B, size int64) func() time.Duration {
+func plainStream(b *testing.B, size int64) func(to io.Writer) time.Duration {
 	b.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -325,11 +339,14 @@ func plainStream(b *testing.B, size int64) func() time.Duration {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { conn.Close() })
-	return func() time.Duration {
+	return func(to io.Writer) time.Duration {
 		began := time.Now()
 		stream, err := bspb.NewByteStreamClient(conn).Read(b.Context(), &bspb.ReadRequest{})
 		for err == nil {
-			_, err = stream.Recv()
+			var part *bspb.ReadResponse
+			if part, err = stream.Recv(); err == nil {
+				_, err = to.Write(part.Data)
+			}
 		}
 		if err != io.EOF {
 			b.Fatal(err)

@@ -194,8 +194,9 @@ func (f *Fetcher) stream(ctx context.Context, id peer.ID, s section, patience ti
 	if err != nil {
 		return 0, fmt.Errorf("fetch from %s: %w", id.Short(), errors.Join(err, context.Cause(ctx)))
 	}
+	var part bspb.ReadResponse // one for all: its room is used again
 	for fresh := int64(0); ; {
-		part, err := parts.Recv()
+		err := parts.RecvMsg(&part)
 		switch {
 		case err == io.EOF && n == s.end-s.at:
 			return n, nil

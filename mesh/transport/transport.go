@@ -28,8 +28,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 )
 
@@ -64,6 +66,7 @@ type Transport struct {
 	running sync.WaitGroup
 	open    opened
 	traffic counter
+	buffers buffer.Pool
 
 	mu       sync.Mutex
 	controls map[peer.ID]*grpc.ClientConn // guarded by mu; nil after Close
@@ -91,6 +94,7 @@ func Open(o Options) (*Transport, error) {
 	t.controlQueue, t.bulkQueue = newQueue(net.TCPAddrFromAddrPort(t.listen)), newQueue(net.TCPAddrFromAddrPort(t.listen))
 	t.controlServer = grpc.NewServer(append(guarded(o.Gate), grpc.MaxRecvMsgSize(MaxMessage), enforcement, grpc.StatsHandler(&t.traffic))...)
 	t.bulkServer = grpc.NewServer(append(guarded(o.Gate), grpc.MaxRecvMsgSize(MaxMessage), enforcement, grpc.StatsHandler(&t.traffic),
+		grpc.ForceServerCodecV2(newCodec(&t.buffers)), experimental.BufferPool(&t.buffers),
 		grpc.MaxConcurrentStreams(bulkStreams), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(2*window),
 		grpc.ReadBufferSize(Chunk), grpc.WriteBufferSize(Chunk))...)
 	t.host.SetStreamHandler(controlProtocol, t.accepted)
@@ -241,7 +245,8 @@ func (t *Transport) client(id peer.ID, in map[peer.ID]*grpc.ClientConn, dial fun
 	c, err := grpc.NewClient("passthrough:///"+id.String(),
 		grpc.WithTransportCredentials(proven{}), grpc.WithStatsHandler(&t.traffic),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, id) }),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.ForceCodecV2(newCodec(&t.buffers))),
+		experimental.WithBufferPool(&t.buffers),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(2*window),
 		grpc.WithReadBufferSize(Chunk), grpc.WithWriteBufferSize(Chunk),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 10 * time.Second}),

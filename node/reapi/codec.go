@@ -7,24 +7,26 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 )
 
 // decoder is a request that reads its wire format itself. It must accept, refuse and mean what the
 // generated message of the same name does.
 type decoder interface {
 	// decode reads one message. data is freed after the call; what is kept needs its own reference.
-	decode(data mem.BufferSlice, p *pool) error
+	decode(data mem.BufferSlice, p *buffer.Pool) error
 }
 
 // encoder is a response that writes its wire format itself.
 type encoder interface {
 	// encode gives the wire format; each buffer carries one reference, which gRPC frees.
-	encode(p *pool) (mem.BufferSlice, error)
+	encode(p *buffer.Pool) (mem.BufferSlice, error)
 }
 
 // codec is the protobuf codec of the whole server. Messages on hot paths bring their own coding,
 // which avoids a string per hash and a copy per byte; all others are generated ones.
-type codec struct{ pool *pool }
+type codec struct{ pool *buffer.Pool }
 
 var _ encoding.CodecV2 = (*codec)(nil)
 

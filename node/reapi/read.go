@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 )
 
 // readChunk is how many bytes of a blob one message carries: large enough to make the cost of a
@@ -26,7 +27,7 @@ type streamService struct {
 	uploads *Uploads
 	logs    Logs // nil: no log streams
 	packer  *packer
-	pool    *pool
+	pool    *buffer.Pool
 	limits  Limits
 }
 
@@ -123,7 +124,7 @@ func (s *streamService) sendCompressed(c Compressor, out *sender, p part) error 
 // the next is read: SendMsg returns as soon as the previous message has gone.
 type sender struct {
 	stream  grpc.ServerStream
-	pool    *pool
+	pool    *buffer.Pool
 	pending *[]byte // bytes written but not yet sent
 }
 

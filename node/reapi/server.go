@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/buildmesh/buildmesh/dht/chunk"
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 )
 
 // Config is what a Server is made from. All but Within, Name, Logs and Observer must be set.
@@ -61,7 +62,7 @@ func New(c Config) (*Server, error) {
 	if c.Within == nil {
 		c.Within = func(string) Blobs { return c.Blobs }
 	}
-	buffers := &pool{}
+	buffers := &buffer.Pool{}
 	around := &around{observer: c.Observer, log: c.Log}
 	s := &Server{
 		grpc:    grpc.NewServer(options(buffers, around)...),
@@ -87,7 +88,7 @@ func New(c Config) (*Server, error) {
 const streamWorkers = 32
 
 // options shape the gRPC server for few clients on the same machine that move much data.
-func options(buffers *pool, a *around) []grpc.ServerOption {
+func options(buffers *buffer.Pool, a *around) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(&codec{pool: buffers}),
 		experimental.BufferPool(buffers),

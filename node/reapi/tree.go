@@ -13,6 +13,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 )
 
 // The most directories, and bytes of them, that one GetTreeResponse carries.
@@ -181,7 +182,7 @@ const (
 	tagTreeToken     = 2<<3 | byte(protowire.BytesType)
 )
 
-func (r *treeResponse) encode(p *pool) (mem.BufferSlice, error) {
+func (r *treeResponse) encode(p *buffer.Pool) (mem.BufferSlice, error) {
 	out := &spool{pool: p}
 	for _, dir := range r.dirs {
 		out.keep(protowire.AppendVarint(append(out.room(6), tagTreeDirectory), uint64(len(dir))))

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 )
 
 // updateRequest is a BatchUpdateBlobsRequest whose items share the received bytes. It holds them
@@ -35,7 +36,7 @@ func (r *updateRequest) release() {
 	*r = updateRequest{items: r.items[:0]}
 }
 
-func (r *updateRequest) decode(data mem.BufferSlice, p *pool) error {
+func (r *updateRequest) decode(data mem.BufferSlice, p *buffer.Pool) error {
 	r.release()
 	r.held = data.MaterializeToBuffer(p)
 	b := r.held.ReadOnlyData()
@@ -153,7 +154,7 @@ func (i *batchItem) size(status, raw []byte) int {
 	return n
 }
 
-func (r *batchResponse) encode(p *pool) (mem.BufferSlice, error) {
+func (r *batchResponse) encode(p *buffer.Pool) (mem.BufferSlice, error) {
 	out := &spool{pool: p}
 	for i := range r.items {
 		item := &r.items[i]
@@ -190,7 +191,7 @@ func (r *batchResponse) encode(p *pool) (mem.BufferSlice, error) {
 
 // spool gathers an encoding in pooled buffers, with large pieces in between that are not copied.
 type spool struct {
-	pool    *pool
+	pool    *buffer.Pool
 	done    mem.BufferSlice
 	current *[]byte
 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 )
 
 // digestsRequest is a FindMissingBlobsRequest or a BatchReadBlobsRequest: an instance name and many
@@ -42,7 +43,7 @@ func (r *digestsRequest) reset(fields digestsFields) {
 	*r = digestsRequest{digests: r.digests[:0], bad: r.bad[:0], compressors: r.compressors[:0], fields: fields}
 }
 
-func (r *digestsRequest) decode(data mem.BufferSlice, p *pool) error {
+func (r *digestsRequest) decode(data mem.BufferSlice, p *buffer.Pool) error {
 	flat := data.MaterializeToBuffer(p)
 	defer flat.Free()
 	if err := r.unmarshal(flat.ReadOnlyData()); err != nil {
@@ -151,7 +152,7 @@ type findResponse struct{ missing []digest.Digest }
 
 const tagMissing = 2<<3 | byte(protowire.BytesType)
 
-func (r *findResponse) encode(p *pool) (mem.BufferSlice, error) {
+func (r *findResponse) encode(p *buffer.Pool) (mem.BufferSlice, error) {
 	buffer := p.Get(maxDigestField * len(r.missing))
 	wire := (*buffer)[:0]
 	for _, d := range r.missing {

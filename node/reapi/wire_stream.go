@@ -5,6 +5,8 @@ import (
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 )
 
 // writeRequest is a google.bytestream.WriteRequest whose data stays in the buffers it was received
@@ -34,7 +36,7 @@ func (r *writeRequest) release() {
 	*r = writeRequest{held: r.held[:0], data: r.data[:0]}
 }
 
-func (r *writeRequest) decode(data mem.BufferSlice, _ *pool) error {
+func (r *writeRequest) decode(data mem.BufferSlice, _ *buffer.Pool) error {
 	r.release()
 	data.Ref()
 	r.held = append(r.held, data...)
@@ -198,7 +200,7 @@ type readResponse struct{ data mem.Buffer }
 
 const tagReadData = 10<<3 | byte(protowire.BytesType)
 
-func (r *readResponse) encode(*pool) (mem.BufferSlice, error) {
+func (r *readResponse) encode(*buffer.Pool) (mem.BufferSlice, error) {
 	head := protowire.AppendVarint(append(make([]byte, 0, 6), tagReadData), uint64(r.data.Len()))
 	return mem.BufferSlice{mem.SliceBuffer(head), r.data}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/mesh/buffer"
 )
 
 // split cuts b into buffers of n bytes, the way a message arrives in frames.
@@ -60,7 +61,7 @@ func FuzzWriteRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, step uint8) {
 		var ours writeRequest
 		var theirs bspb.WriteRequest
-		if !same(t, ours.decode(split(b, max(1, int(step))), nil), (&codec{pool: &pool{}}).Unmarshal(split(b, len(b)+1), &theirs)) {
+		if !same(t, ours.decode(split(b, max(1, int(step))), nil), (&codec{pool: &buffer.Pool{}}).Unmarshal(split(b, len(b)+1), &theirs)) {
 			return
 		}
 		if ours.name != theirs.ResourceName || ours.offset != theirs.WriteOffset || ours.finish != theirs.FinishWrite ||
@@ -112,7 +113,7 @@ func FuzzFindMissingBlobsRequest(f *testing.F) {
 		var theirs repb.FindMissingBlobsRequest
 		ours := &digestsRequest{}
 		ours.reset(findFields)
-		if same(t, ours.decode(split(b, max(1, int(step))), &pool{}), proto.Unmarshal(b, &theirs)) {
+		if same(t, ours.decode(split(b, max(1, int(step))), &buffer.Pool{}), proto.Unmarshal(b, &theirs)) {
 			if ours.instance != theirs.InstanceName {
 				t.Errorf("instance %q, protobuf %q", ours.instance, theirs.InstanceName)
 			}
@@ -131,7 +132,7 @@ func FuzzBatchReadBlobsRequest(f *testing.F) {
 		var theirs repb.BatchReadBlobsRequest
 		ours := &digestsRequest{}
 		ours.reset(readFields)
-		if !same(t, ours.decode(split(b, max(1, int(step))), &pool{}), proto.Unmarshal(b, &theirs)) {
+		if !same(t, ours.decode(split(b, max(1, int(step))), &buffer.Pool{}), proto.Unmarshal(b, &theirs)) {
 			return
 		}
 		wantDigests(t, ours, theirs.Digests, theirs.DigestFunction)
@@ -155,7 +156,7 @@ func FuzzBatchUpdateBlobsRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, step uint8) {
 		var ours updateRequest
 		var theirs repb.BatchUpdateBlobsRequest
-		if !same(t, ours.decode(split(b, max(1, int(step))), &pool{}), proto.Unmarshal(b, &theirs)) {
+		if !same(t, ours.decode(split(b, max(1, int(step))), &buffer.Pool{}), proto.Unmarshal(b, &theirs)) {
 			return
 		}
 		if ours.instance != theirs.InstanceName || ours.function != theirs.DigestFunction || len(ours.items) != len(theirs.Requests) {
@@ -175,7 +176,7 @@ func FuzzBatchUpdateBlobsRequest(f *testing.F) {
 // encoded gives what e writes, read back by protobuf into m.
 func encoded[M proto.Message](t *testing.T, e encoder, m M) M {
 	t.Helper()
-	wire, err := e.encode(&pool{})
+	wire, err := e.encode(&buffer.Pool{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,14 +226,14 @@ func TestEncodersWriteWhatProtobufReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		var r bspb.ReadResponse
-		if err := (&codec{pool: &pool{}}).Unmarshal(wire, &r); err != nil || !bytes.Equal(r.Data, data) {
+		if err := (&codec{pool: &buffer.Pool{}}).Unmarshal(wire, &r); err != nil || !bytes.Equal(r.Data, data) {
 			t.Errorf("%d bytes came back as %d, %v", len(data), len(r.Data), err)
 		}
 	}
 }
 
 func TestPoolRecyclesItsOwn(t *testing.T) {
-	p := &pool{}
+	p := &buffer.Pool{}
 	for _, n := range []int{0, 1, 1024, 1025, 16 << 10, 1 << 20, 1<<23 + 1} {
 		b := p.Get(n)
 		if len(*b) != n {
