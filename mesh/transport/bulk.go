@@ -66,9 +66,10 @@ func (t *Transport) serveTLS(g *guest) {
 func (t *Transport) handshake(ctx context.Context, raw net.Conn, id lpeer.ID, server bool, protocols ...string) (*tls.Conn, peer.ID, error) {
 	config, key := t.identity.ConfigForPeer(id)
 	config.NextProtos = protocols
-	conn := tls.Client(raw, config)
+	records := gather(raw)
+	conn := tls.Client(records, config)
 	if server {
-		conn = tls.Server(raw, config)
+		conn = tls.Server(records, config)
 	}
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
@@ -108,7 +109,7 @@ func (t *Transport) dialBulk(ctx context.Context, id peer.ID) (net.Conn, error) 
 }
 
 // dialBulkAt opens and greets at one address.
-func (t *Transport) dialBulkAt(ctx context.Context, id peer.ID, a netip.AddrPort) (net.Conn, error) {
+func (t *Transport) dialBulkAt(ctx context.Context, id peer.ID, a netip.AddrPort) (*tls.Conn, error) {
 	conn, _, err := t.dialTLS(ctx, ToLibp2p(id), a, bulkALPN)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", id.Short(), a, err)

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"net"
 	"runtime"
 	"sync"
@@ -17,9 +18,10 @@ type opened struct {
 // tracked is a connection that tells when it was closed.
 type tracked struct {
 	net.Conn
-	closed chan struct{}
-	once   sync.Once
-	onEnd  func()
+	records *gathered // what Conn writes them to
+	closed  chan struct{}
+	once    sync.Once
+	onEnd   func()
 }
 
 // Close implements net.Conn.
@@ -39,7 +41,11 @@ const burst = 64 << 10
 func (t *tracked) Write(p []byte) (int, error) {
 	done := 0
 	for {
+		t.records.hold()
 		n, err := t.Conn.Write(p[done:min(len(p), done+burst)])
+		if failed := t.records.release(); failed != nil {
+			n, err = 0, failed
+		}
 		done += n
 		runtime.Gosched()
 		if err != nil || done == len(p) {
@@ -56,8 +62,8 @@ func (t *tracked) Read(p []byte) (int, error) {
 }
 
 // track adds a connection until it is closed.
-func (o *opened) track(id peer.ID, conn net.Conn) *tracked {
-	t := &tracked{Conn: conn, closed: make(chan struct{})}
+func (o *opened) track(id peer.ID, conn *tls.Conn) *tracked {
+	t := &tracked{Conn: conn, records: conn.NetConn().(*gathered), closed: make(chan struct{})}
 	t.onEnd = func() { o.untrack(id, t) }
 	o.mu.Lock()
 	defer o.mu.Unlock()
