@@ -6,6 +6,7 @@
 //
 //	facts in:  Ended (every flight), Hit (every known result a client was given), Remark
 //	answers:   Find and Before, then Compare, which reads commands and input trees from the store
+//	from aside: Read, which goes through the entries of a journal that another process may write
 //	at Open:   Learned, what exec/place learned from each action, so that its estimates outlive the process
 //
 // On disk an entry is a record: length, CRC-32C, protobuf. Records stand in segments that are only appended to; the oldest

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -117,6 +118,44 @@ func TestLifeOfAJournal(t *testing.T) {
 }
 
 // TestClockJumps: the parts of a timeline are never negative, whichever clock jumped.
+// TestRead: another process reads what is whole, of all segments.
+func TestRead(t *testing.T) {
+	dir, blobs := t.TempDir(), newBlobs()
+	j := open(t, Options{Dir: dir, MaxBytes: segments << 11})
+	var want []string
+	for i := range 12 {
+		target := fmt.Sprint("//", i)
+		j.Ended(blobs.ending(t, work{target: target}))
+		want = append(want, target)
+		if err := j.Flush(t.Context()); err != nil { // what is written at once stands in one segment
+			t.Fatal(err)
+		}
+	}
+	j.Remark(blobs.ending(t, work{target: "//0"}).Action.Digest, "audited: equal")
+	if err := j.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := list(dir)
+	if err != nil || len(found) < 2 {
+		t.Fatalf("%d segments, %v", len(found), err)
+	}
+	last, err := os.OpenFile(j.log.path(found[len(found)-1].number), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = last.WriteString("half a rec")
+	if err := errors.Join(err, last.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := Read(dir, func(e *journalv1.Entry) { got = append(got, e.Target) }); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	if err := Read(filepath.Join(dir, "none"), nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a journal that is not there: %v", err)
+	}
+}
+
 func TestClockJumps(t *testing.T) {
 	blobs := newBlobs()
 	e := blobs.ending(t, work{target: "//a"})

@@ -49,17 +49,11 @@ func openLog(dir string, maxBytes int64, known func(position, *journalv1.Record)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(dir)
+	found, err := list(dir)
 	if err != nil {
 		return nil, err
 	}
-	l := &log{dir: dir, maxBytes: max(maxBytes, segments<<10)}
-	for _, e := range entries {
-		if number, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), suffix), 16, 64); err == nil && strings.HasSuffix(e.Name(), suffix) {
-			l.segments = append(l.segments, segment{number: number})
-		}
-	}
-	slices.SortFunc(l.segments, func(a, b segment) int { return compare(a.number, b.number) })
+	l := &log{dir: dir, maxBytes: max(maxBytes, segments<<10), segments: found}
 	for i := range l.segments {
 		s := &l.segments[i]
 		data, err := os.ReadFile(l.path(s.number))
@@ -80,6 +74,45 @@ func openLog(dir string, maxBytes int64, known func(position, *journalv1.Record)
 		}
 	}
 	return l, nil
+}
+
+// list gives the segments in dir, the oldest first; their sizes are not known.
+func list(dir string) ([]segment, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []segment
+	for _, e := range entries {
+		if number, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), suffix), 16, 64); err == nil && strings.HasSuffix(e.Name(), suffix) {
+			all = append(all, segment{number: number})
+		}
+	}
+	slices.SortFunc(all, func(a, b segment) int { return compare(a.number, b.number) })
+	return all, nil
+}
+
+// Read calls f with every entry of the journal in dir, in order, while another process may write it. Remarks are left out.
+func Read(dir string, f func(*journalv1.Entry)) error {
+	found, err := list(dir)
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	for _, s := range found {
+		data, err := os.ReadFile((&log{dir: dir}).path(s.number))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // there were too many meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("read journal: %w", err)
+		}
+		scan(data, func(_, _ int64, r *journalv1.Record) {
+			if r.Entry != nil {
+				f(r.Entry)
+			}
+		})
+	}
+	return nil
 }
 
 func compare(a, b uint64) int {

@@ -32,14 +32,8 @@ const (
 // one node takes is no owner at work on another, or hardly an action would cross the mesh.
 var machine = lab.Machine{Settings: []string{"BUILDMESH_EXEC_CORES=2", "BUILDMESH_LEND_CPU=0"}, Disk: 256 << 20}
 
-// build has something built, anew in every run.
-type build func(ctx context.Context, run string) (built, error)
-
-// built is what came out, by name, and how many actions it took.
-type built struct {
-	outputs map[string]string
-	actions int
-}
+// build has something built, anew in every run, and gives what came out, by name.
+type build func(ctx context.Context, run string) (map[string]string, error)
 
 // Work over a mesh whose nodes are killed, put to sleep, cut off, slowed, moved, paused, filled up and revoked succeeds, its
 // outputs are those of undisturbed work, and nothing of its actions is left.
@@ -55,12 +49,12 @@ func TestWork(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint(i)
 	}
-	underPlans(t, l, 4*time.Second, func(ctx context.Context, run string) (built, error) {
+	underPlans(t, l, 4*time.Second, func(ctx context.Context, run string) (map[string]string, error) {
 		outcome, err := load.Run(ctx, run, work, names)
 		if err == nil {
 			t.Logf("ran: %s", outcome)
 		}
-		return built{outcome.Stdout, len(names)}, err
+		return outcome.Stdout, err
 	})
 }
 
@@ -70,17 +64,16 @@ func TestBazel(t *testing.T) {
 	bazel := clients.Find(t).Bazel7(t)
 	l := bazel.Place.Mesh(t, 5, machine)
 	base := bazel.On(l.Node("n1").Begin).NewOutputBase(t)
-	underPlans(t, l, 10*time.Second, func(_ context.Context, run string) (built, error) {
+	underPlans(t, l, 10*time.Second, func(_ context.Context, run string) (map[string]string, error) {
 		made := base.Run(t, "build", append(clients.RemoteAt(clients.LabEndpoint), "--jobs=24", "--remote_download_all",
 			"--action_env=RUN="+run, "//lattice")...)
 		if made.Exit != 0 {
-			return built{}, fmt.Errorf("exit %d\n%s", made.Exit, made.Tail())
+			return nil, fmt.Errorf("exit %d\n%s", made.Exit, made.Tail())
 		}
 		if n := made.Processes["remote"]; n != 48 {
-			return built{}, fmt.Errorf("of 48 actions %v ran", made.Processes)
+			return nil, fmt.Errorf("of 48 actions %v ran", made.Processes)
 		}
-		all, err := outputs(filepath.Join(base.Dir(), "execroot", "smoke", "bazel-out", "k8-fastbuild", "bin", "lattice"), "*.txt")
-		return built{all, 48}, err
+		return outputs(filepath.Join(base.Dir(), "execroot", "smoke", "bazel-out", "k8-fastbuild", "bin", "lattice"), "*.txt")
 	})
 }
 
@@ -92,20 +85,18 @@ func TestBuildStream(t *testing.T) {
 	one.Settings = []string{"BUILDMESH_EXEC_CORES=1", "BUILDMESH_LEND_CPU=0"} // it asks for four actions at a time
 	l := stream.Place.Mesh(t, 5, one)
 	client := stream.On(l.Node("n1").Begin).NewClient(t, clients.LabServer(), clients.Execution)
-	underPlans(t, l, 8*time.Second, func(_ context.Context, run string) (built, error) {
+	underPlans(t, l, 8*time.Second, func(_ context.Context, run string) (map[string]string, error) {
 		woven(t, stream, run)
 		made := client.Run(t, "build", "last.bst")
 		if made.Exit != 0 {
-			return built{}, fmt.Errorf("exit %d\n%s", made.Exit, made.Tail())
+			return nil, fmt.Errorf("exit %d\n%s", made.Exit, made.Tail())
 		}
-		elements := made.Queues["Build"]
-		if elements < 13 {
-			return built{}, fmt.Errorf("%d elements were built\n%s", elements, made.Tail())
+		if n := made.Queues["Build"]; n < 13 {
+			return nil, fmt.Errorf("%d elements were built\n%s", n, made.Tail())
 		}
 		dir := client.Checkout(t, "last.bst")
 		defer func() { _ = os.RemoveAll(dir) }()
-		all, err := outputs(filepath.Join(dir, "out"), "*")
-		return built{all, elements}, err
+		return outputs(filepath.Join(dir, "out"), "*")
 	})
 }
 
@@ -176,24 +167,22 @@ func underPlans(t *testing.T, l *lab.Lab, within time.Duration, b build) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(calm.outputs) == 0 {
+	if len(calm) == 0 {
 		t.Fatal("nothing came out")
 	}
-	t.Logf("undisturbed: %.1f s, %d outputs", time.Since(begun).Seconds(), len(calm.outputs))
-	crossed := 0
+	t.Logf("undisturbed: %.1f s, %d outputs", time.Since(begun).Seconds(), len(calm))
+	known := asked(t, l.Node("n1"))
 	for seed := *first; seed < *first+int64(*seeds); seed++ {
 		plan := Make(seed, []string{"n2", "n3", "n4", "n5"}, within, kinds)
 		t.Logf("seed %d:\n%s", seed, plan)
 		underPlan(t, &Office{Lab: l, Member: "n1", Log: t.Logf}, plan, func(ctx context.Context) {
-			begun, before := time.Now(), ran(t, l.Node("n1"))
+			begun := time.Now()
 			got, err := b(ctx, fmt.Sprint("seed", seed))
 			if err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
-			across := max(0, got.actions-(ran(t, l.Node("n1"))-before)) // without those that a copy here was faster than
-			crossed += across
-			t.Logf("seed %d: %.1f s; of %d actions %d crossed the mesh", seed, time.Since(begun).Seconds(), got.actions, across)
-			if !maps.Equal(got.outputs, calm.outputs) {
+			t.Logf("seed %d: %.1f s", seed, time.Since(begun).Seconds())
+			if !maps.Equal(got, calm) {
 				t.Errorf("seed %d: outputs differ", seed)
 			}
 		})
@@ -201,21 +190,14 @@ func underPlans(t *testing.T, l *lab.Lab, within time.Duration, b build) {
 		if err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
-		t.Logf("seed %d: tidy after %.1f s", seed, took.Seconds())
+		seen := known
+		known = asked(t, l.Node("n1"))
+		here := known.since(seen)
+		t.Logf("seed %d: tidy after %.1f s; of %d actions %d crossed the mesh, %d in vain", seed, took.Seconds(), here.actions, here.crossed, here.vain)
 	}
-	if crossed == 0 {
+	if known.crossed == 0 {
 		t.Error("nothing crossed the mesh, and so nothing was disturbed")
 	}
-}
-
-// ran is how many actions have run to their end on a node since it was started.
-func ran(t *testing.T, n *lab.Node) int {
-	t.Helper()
-	s, err := n.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int(s.Actions.GetSucceeded() + s.Actions.GetFailed())
 }
 
 // underPlan does something while a plan is carried out; when it is done, what is disturbed is healed.
