@@ -59,6 +59,7 @@ type company struct {
 	summary *summary.Locator
 	onehop  *onehop.Locator
 	noted   *onehop.Index
+	both    *locate.Chain // the index of this site and the summaries of others; a pointer, so that locators can be compared
 	kad     *kadder
 	kind    func() locate.Kind // of the locator in use
 	blobs   *blobIndex
@@ -114,6 +115,7 @@ func (c *content) begin() {
 	x.noted = onehop.NewIndex()
 	bridge := summary.NewBridge(sites, x.summary, links)
 	x.onehop = onehop.New(n.identity.ID(), x.noted, indexed(n.config.Mesh.Locator, sites), links)
+	x.both = &locate.Chain{x.onehop, x.summary}
 	x.kad = &kadder{host: links.Host(), log: n.log}
 	x.kind = kindOf(n.config.Mesh.Locator, sites)
 	x.blobs = newBlobIndex(n.store, n.private, x.keyer)
@@ -142,8 +144,11 @@ func (c *content) begin() {
 
 // results is the locator that results are announced to now.
 func (x *company) results() locate.Locator {
-	if x.kind() == locate.Summaries {
+	switch x.kind() {
+	case locate.Summaries:
 		return x.summary
+	case locate.OneHopNear:
+		return x.both
 	}
 	return x.large()
 }

@@ -10,9 +10,10 @@ type Kind int
 
 // The kinds, by the size of the mesh they are for.
 const (
-	Summaries Kind = iota // everybody has the summary of everybody at its site: a miss costs no message
-	OneHop                // everybody knows everybody: a miss costs one message
-	Kad                   // nobody needs to know everybody: a miss costs several
+	Summaries  Kind = iota // everybody has the summary of everybody at its site: a miss costs no message
+	OneHop                 // everybody knows everybody: a miss costs one message
+	OneHopNear             // the same within one of several sites; other sites are found by their bridges' summaries
+	Kad                    // nobody needs to know everybody: a miss costs several
 )
 
 // Up to how many other members a kind is for. A mesh that has outgrown one comes back to it at seven eighths of that, so
@@ -27,21 +28,21 @@ const (
 
 // next is the kind for a mesh with so many other members near this node and in all, where kind k is in use.
 func (k Kind) next(near, all int) Kind {
-	bound := func(of Kind, most int) int {
-		if k > of {
+	bound := func(outgrown bool, most int) int {
+		if outgrown {
 			return most * 7 / 8
 		}
 		return most
 	}
-	summaries := SummariesUpTo
+	summaries, index := SummariesUpTo, OneHop
 	if near < all {
-		summaries = SiteUpTo
+		summaries, index = SiteUpTo, OneHopNear
 	}
 	switch {
-	case near <= bound(Summaries, summaries):
+	case near <= bound(k > Summaries, summaries):
 		return Summaries
-	case all <= bound(OneHop, OneHopUpTo):
-		return OneHop
+	case all <= bound(k == Kad, OneHopUpTo):
+		return index
 	}
 	return Kad
 }

@@ -23,8 +23,9 @@ func TestSizer(t *testing.T) {
 		},
 		"at once, both ways": {{2000, 0, locate.Kad}, {10, 0, locate.Summaries}},
 		"several sites": {
-			{250, 1, locate.Summaries}, {251, 1, locate.OneHop}, {219, 1, locate.OneHop}, {218, 1, locate.Summaries},
-			{251, 749, locate.OneHop}, {251, 750, locate.Kad}, {251, 625, locate.Kad}, {251, 624, locate.OneHop},
+			{250, 1, locate.Summaries}, {251, 1, locate.OneHopNear}, {219, 1, locate.OneHopNear}, {218, 1, locate.Summaries},
+			{251, 749, locate.OneHopNear}, {251, 750, locate.Kad}, {251, 625, locate.Kad}, {251, 624, locate.OneHopNear},
+			{251, 0, locate.OneHop}, {251, 1, locate.OneHopNear},
 		},
 		"many small sites":         {{250, 5000, locate.Summaries}},
 		"the other sites are gone": {{200, 10, locate.Summaries}, {200, 0, locate.OneHop}, {200, 10, locate.Summaries}},
