@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/exec/action"
@@ -124,6 +125,31 @@ func TestResultIsTheOneSigned(t *testing.T) {
 		t.Errorf("the one that was signed: %v", err)
 	}
 	p.free()
+}
+
+// TestOutputsArePinned: what an action made for a member is kept, also what is in its directories, until it is let go.
+func TestOutputsArePinned(t *testing.T) {
+	n := start(t, configured(t, t.TempDir()))
+	file := n.put(t, "in a directory")
+	tree := n.put(t, string(encoded(t, &repb.Tree{Root: &repb.Directory{Files: []*repb.FileNode{{Name: "x", Digest: file.Proto()}}}})[0]))
+	out, said := n.put(t, "an output"), n.put(t, "said")
+	r := &repb.ActionResult{
+		OutputFiles: []*repb.OutputFile{{Path: "out", Digest: out.Proto()}}, StdoutDigest: said.Proto(),
+		OutputDirectories: []*repb.OutputDirectory{{Path: "dir", TreeDigest: tree.Proto()}},
+	}
+	before := n.Node.store.Stat().Pinned
+	release, err := leaseContent{n.Node}.Pin(t.Context(), digest.SHA256, r)
+	if pinned := n.Node.store.Stat().Pinned - before; err != nil || pinned != 4 {
+		t.Errorf("%d blobs are pinned, want 4: %v", pinned, err)
+	}
+	release()
+	if left := n.Node.store.Stat().Pinned - before; left != 0 {
+		t.Errorf("%d blobs stay pinned", left)
+	}
+	r.OutputFiles[0].Digest = digest.SHA256.Of([]byte("lost")).Proto()
+	if _, err := (leaseContent{n.Node}).Pin(t.Context(), digest.SHA256, r); !errors.Is(err, cas.ErrNotFound) || n.Node.store.Stat().Pinned != before {
+		t.Errorf("a result of which something is lost: %v, %d pinned", err, n.Node.store.Stat().Pinned-before)
+	}
 }
 
 // TestFailureAtMember: an action that fails at a member fails with its own exit code and words, and is not cached.

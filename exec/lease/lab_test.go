@@ -108,7 +108,11 @@ func (s *fakeStore) Inputs(ctx context.Context, from peer.ID, a *action.Action) 
 	return a.InputRoot.Size(), s.Fetch(ctx, from, []digest.Digest{a.InputRoot})
 }
 
+// Outputs fetches as long as the executor keeps them, as it must.
 func (s *fakeStore) Outputs(ctx context.Context, from peer.ID, fn digest.Function, r *repb.ActionResult) error {
+	if len(r.OutputFiles) > 0 && s.mesh.nodes[from].store.pinned() == 0 {
+		return errors.New("the outputs are not pinned while they are fetched")
+	}
 	for _, f := range r.OutputFiles {
 		d, err := digest.FromProto(fn, f.Digest)
 		if err != nil {
