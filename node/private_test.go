@@ -15,8 +15,12 @@ import (
 	rapb "github.com/bazelbuild/remote-apis/build/bazel/remote/asset/v1"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	bspb "google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/buildmesh/buildmesh/dht/actioncache"
+	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
@@ -295,4 +299,54 @@ func without(t testing.TB, r *leasev1.Result, d digest.Digest) string {
 		text = strings.ReplaceAll(text, form, "DIGEST")
 	}
 	return text
+}
+
+// TestIndexIsKeyed: what a mesh's index knows content by depends on the mesh's secret, the same for its members and another for
+// everybody else.
+func TestIndexIsKeyed(t *testing.T) {
+	ana, ben, eve := start(t, configured(t, t.TempDir())), start(t, configured(t, t.TempDir())), start(t, configured(t, t.TempDir()))
+	d := digest.SHA256.Of([]byte("known to everybody"))
+	keys := func(s *started) [2]cid.Key {
+		k := s.Node.content.company.Load().keyer
+		return [2]cid.Key{k.Blob(d), k.Result(d, actioncache.Hermetic)}
+	}
+	before := keys(ben)
+	ben.joins(t, ana)
+	eventually(t, "ben has the keys of the mesh he is in", func() bool { return keys(ben) == keys(ana) })
+	for i, mine := range keys(ana) {
+		for name, others := range map[string][2]cid.Key{"a mesh left": before, "another mesh": keys(eve)} {
+			if mine == others[i] {
+				t.Errorf("key %d is the same in %s", i, name)
+			}
+		}
+	}
+	ana.stop()
+	ben.stop()
+	eve.stop()
+}
+
+// TestNothingIsListed: all that a member may call. None of it lists blobs or results, and what names them asks for those it names: a
+// call that comes in addition needs a look at what it tells.
+func TestNothingIsListed(t *testing.T) {
+	n := executing(t, t.TempDir())
+	defer n.stop()
+	for server, want := range map[grpc.ServiceRegistrar]string{
+		n.mesh.transport.BulkServer(): "ByteStream.Read ContentAddressableStorage.BatchReadBlobs ContentAddressableStorage.BatchUpdateBlobs " +
+			"ContentAddressableStorage.FindMissingBlobs ContentAddressableStorage.GetChunkMapping ContentAddressableStorage.GetTree " +
+			"ContentAddressableStorage.RegisterChunkMapping ContentAddressableStorage.SpliceBlob ContentAddressableStorage.SplitBlob",
+		n.mesh.transport.ControlServer(): "Content.Announce Content.Find Content.Forget Content.Keep Content.Reconcile Content.Results Content.Summary " +
+			"ContentAddressableStorage.FindMissingBlobs FactsService.Exchange FactsService.Ping Lease.Cancel Lease.Occupancy Lease.Reserve Lease.Run " +
+			"Lease.Wait Membership.Renew Membership.Sync Merge.Await Merge.Tell Reach.DialBack",
+	} {
+		var all []string
+		for service, info := range server.(reflection.GRPCServer).GetServiceInfo() {
+			for _, m := range info.Methods {
+				all = append(all, service[strings.LastIndex(service, ".")+1:]+"."+m.Name)
+			}
+		}
+		slices.Sort(all)
+		if got := strings.Join(all, " "); got != want {
+			t.Errorf("a member may call\n%s, want\n%s", got, want)
+		}
+	}
 }

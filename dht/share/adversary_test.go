@@ -15,8 +15,10 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/fetch"
+	"github.com/buildmesh/buildmesh/dht/locate/locatetest"
 	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/mesh/peer"
+	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
 )
 
 // adversary is a node that has everything and gives something else.
@@ -346,6 +348,41 @@ func TestSnoop(t *testing.T) {
 	}
 	if refused := nodes[0].guard.Refused(); len(refused) != 1 || refused[0] != nodes[1].ID {
 		t.Errorf("refused are %v", refused)
+	}
+}
+
+// Snoop guesses results too, at whoever answers for them and in the index: the same bound holds, and holds for everything.
+func TestSnoopOfResults(t *testing.T) {
+	for name, ask := range map[string]func(ctx context.Context, c contentv1.ContentClient, keys [][]byte) error{
+		"results": func(ctx context.Context, c contentv1.ContentClient, keys [][]byte) error {
+			_, err := c.Results(ctx, &contentv1.ResultsRequest{Keys: keys})
+			return err
+		},
+		"index": func(ctx context.Context, c contentv1.ContentClient, keys [][]byte) error {
+			_, err := c.Find(ctx, &contentv1.FindRequest{Keys: keys})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nodes := lab(t, 2, nil)
+			d := fill(t, nodes[0].store, 1, 100)[0]
+			conn, _ := nodes[1].Control(t.Context(), nodes[0].ID)
+			var guesses [][]byte
+			for _, k := range locatetest.Keys("guessed", 250) {
+				guesses = append(guesses, k[:])
+			}
+			answered, err := 0, error(nil)
+			for ; err == nil && answered < 3*share.MissBurst; answered += len(guesses) {
+				err = ask(t.Context(), contentv1.NewContentClient(conn), guesses)
+			}
+			if answered -= len(guesses); status.Code(err) != codes.ResourceExhausted || answered < share.MissBurst || answered > 2*share.MissBurst {
+				t.Errorf("%d guesses were answered, then %v", answered, err)
+			}
+			_, err = repb.NewContentAddressableStorageClient(conn).FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{BlobDigests: []*repb.Digest{d.Proto()}, DigestFunction: d.Function().Proto()})
+			if status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("then a blob: %v", err)
+			}
+		})
 	}
 }
 
