@@ -1,6 +1,7 @@
 package kad
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/buildmesh/buildmesh/dht/locate/locatetest"
@@ -16,5 +17,19 @@ func BenchmarkMiss(b *testing.B) {
 		if _, err := all[0].Find(b.Context(), keys[at:at+1]); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkAnnounce has one node of eight tell the others of 10,000 keys (BenchmarkAnnounce of testnet/chaos: what that costs
+// processes). Run it:
+//
+//	go test ./dht/kad -run '^$' -bench Announce -benchtime 3x
+func BenchmarkAnnounce(b *testing.B) {
+	all := join(b, 8)
+	for round := 0; b.Loop(); round++ {
+		if err := all[0].Announce(b.Context(), locatetest.Keys(fmt.Sprint(round), 10_000)); err != nil {
+			b.Fatal(err)
+		}
+		settle(b, all)
 	}
 }

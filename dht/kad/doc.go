@@ -2,7 +2,7 @@
 // over the connections members have anyway.
 //
 // Nouns: Locator (one node's part of the DHT; makes, tends and ends it), keeper (what this node has announced and not taken
-// back, asked by others).
+// back, asked by others), teller (gathers the DHT's messages of one key each to few of many).
 //
 // How a key is found:
 //  1. Announce notes it here and hands it to a sweeping provider, which tells the BucketSize members nearest to each key in

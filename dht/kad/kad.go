@@ -52,6 +52,7 @@ type Locator struct {
 	dht      *dht.IpfsDHT
 	provider *provider.SweepingProvider
 	keeper   *keeper
+	teller   *teller
 	budget   time.Duration // Budget
 }
 
@@ -68,7 +69,8 @@ func New(h host.Host, names Names) (*Locator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open kad-dht: %w", err)
 	}
-	l.provider, err = provider.New(provider.WithHost(h), provider.WithRouter(l.dht), provider.WithMessageSender(l.dht.MessageSender()),
+	l.teller = newTeller(caller{h}, l.dht.MessageSender())
+	l.provider, err = provider.New(provider.WithHost(h), provider.WithRouter(l.dht), provider.WithMessageSender(l.teller),
 		provider.WithSelfAddrs(l.dht.FilteredAddrs), provider.WithReplicationFactor(BucketSize), provider.WithReprovideInterval(ProvideValidity/2),
 		provider.WithMaxReprovideDelay(ProvideValidity/6), provider.WithResumeCycle(false),
 		provider.WithDatastore(dssync.MutexWrap(datastore.NewMapDatastore())))
@@ -76,13 +78,17 @@ func New(h host.Host, names Names) (*Locator, error) {
 		return nil, errors.Join(fmt.Errorf("open kad-dht: %w", err), l.dht.Close())
 	}
 	h.SetStreamHandler(askProtocol, l.keeper.serve)
+	h.SetStreamHandler(tellProtocol, listener{l.dht.ProviderStore()}.serve)
 	return l, nil
 }
 
 // Close leaves the DHT.
 func (l *Locator) Close() error {
 	l.host.RemoveStreamHandler(askProtocol)
-	return errors.Join(l.provider.Close(), l.dht.Close())
+	l.host.RemoveStreamHandler(tellProtocol)
+	err := l.provider.Close()
+	l.teller.close()
+	return errors.Join(err, l.dht.Close())
 }
 
 // Announce implements locate.Locator.

@@ -104,7 +104,7 @@ func settle(t testing.TB, all []*Locator) {
 		until(t, fmt.Sprintf("node %d has told", i), func() bool {
 			s, err := l.provider.Stats(context.Background())
 			if quiet++; err != nil || s.Connectivity.Status != "online" || s.Queues.PendingKeyProvides > 0 ||
-				s.Queues.PendingRegionReprovides > 0 || s.Workers.Active > 0 {
+				s.Queues.PendingRegionReprovides > 0 || s.Workers.Active > 0 || !l.teller.idle() {
 				quiet = 0
 			}
 			return quiet == 3

@@ -29,7 +29,10 @@ var _ datastore.Batching = (*store)(nil)
 func newStore() *store { return &store{groups: map[string]map[datastore.Key][]byte{}} }
 
 // group is the part of a name that all records of one key share.
-func group(k datastore.Key) string { return k.Parent().String() }
+func group(k datastore.Key) string {
+	name := k.String()
+	return name[:max(0, strings.LastIndexByte(name, '/'))]
+}
 
 // Put implements datastore.Write.
 func (s *store) Put(_ context.Context, k datastore.Key, value []byte) error {
