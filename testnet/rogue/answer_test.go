@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/locate/wire"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/share"
+	"github.com/buildmesh/buildmesh/dht/tree"
 	"github.com/buildmesh/buildmesh/mesh/member"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
@@ -143,6 +145,26 @@ func TestSnoop(t *testing.T) {
 	}
 	if got, err := snoopAt(t.Context(), conn, conn, blobs, r.keys); err != nil || got != (haul{blobs: 1, results: 1, refused: true}) {
 		t.Errorf("it got %+v, %v", got, err)
+	}
+}
+
+// A thicket is one directory a level, and more of them than anybody takes.
+func TestThicket(t *testing.T) {
+	r, _ := holding(t, "one")
+	shown := r.shows(t, "thicket")
+	if len(shown.Result.OutputFiles) != 0 || len(shown.Result.OutputDirectories) != 1 {
+		t.Fatalf("its result is %v", shown.Result)
+	}
+	root, err := digest.FromProto(digest.SHA256, shown.Result.OutputDirectories[0].RootDirectoryDigest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tree.Load(t.Context(), r.store, root, tree.Limits{}); !errors.Is(err, tree.ErrInvalid) {
+		t.Errorf("its tree is taken: %v", err)
+	}
+	grown, err := tree.Load(t.Context(), r.store, root, tree.Limits{MaxNodes: 1 << (levels + 1)})
+	if err != nil || len(grown.Directories()) != levels {
+		t.Errorf("its tree: %v", err)
 	}
 }
 

@@ -15,6 +15,8 @@
 //	liar       signs other outputs than those it made
 //	replayer   shows the receipt of another action than the one asked for
 //	foreigner  shows a receipt that it signed for another mesh
+//	bomber     sends small blobs compressed, of which each becomes 256 MiB, and streams that do not end
+//	thicket    signs results whose output is a tree of 2^40 directories
 //	boaster    says that it has the results of the samples b1 to b150 (testnet/sample), which nobody has
 //	miser      says that it has no result
 //	snoop      asks everybody for what it has itself and for digests by chance, tells what it was given, and ends

@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"github.com/klauspost/compress/zstd"
 	bspb "google.golang.org/genproto/googleapis/bytestream"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
@@ -20,12 +23,16 @@ import (
 type sent struct {
 	grpc.ServerStreamingServer[bspb.ReadResponse]
 	ctx  context.Context
+	most int // that it takes; 0: any number
 	data []byte
 }
 
 func (s *sent) Context() context.Context { return s.ctx }
 
 func (s *sent) Send(r *bspb.ReadResponse) error {
+	if s.most > 0 && len(s.data) >= s.most {
+		return io.EOF
+	}
 	s.data = append(s.data, r.Data...)
 	return nil
 }
@@ -59,6 +66,24 @@ func TestRoles(t *testing.T) {
 		if err := roles[name].stream(large, []byte("content")); status.Code(err) != want.ends || string(large.data) != want.stream {
 			t.Errorf("%s: a stream of %q, %v", name, large.data, err)
 		}
+	}
+}
+
+// A bomber sends small blobs that become large ones, and does not end a stream while somebody takes it.
+func TestBomber(t *testing.T) {
+	small := batch()
+	roles["bomber"].batch(t.Context(), small)
+	decoder, err := zstd.NewReader(bytes.NewReader(small.Responses[0].Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer decoder.Close()
+	if n, err := io.Copy(io.Discard, decoder); err != nil || n != burst || len(small.Responses[0].Data) > 1<<20 {
+		t.Errorf("%d bytes become %d, %v", len(small.Responses[0].Data), n, err)
+	}
+	large := &sent{ctx: t.Context(), most: 1 << 20}
+	if err := roles["bomber"].stream(large, []byte("content")); !errors.Is(err, io.EOF) || len(large.data) < 1<<20 {
+		t.Errorf("a stream ended after %d bytes: %v", len(large.data), err)
 	}
 }
 

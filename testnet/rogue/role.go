@@ -61,9 +61,14 @@ var roles = map[string]role{
 		return nil
 	})},
 	"replayer": {answer: replay},
-	"boaster":  {claims: boasts},
-	"miser":    {claims: func(*rogue) ([]cid.Key, error) { return nil, nil }},
-	"snoop":    {deed: snoop},
+	"bomber": {
+		batch:  func(_ context.Context, r *repb.BatchReadBlobsResponse) { explosive(r) },
+		stream: endless,
+	},
+	"thicket": {answer: signs(grow)},
+	"boaster": {claims: boasts},
+	"miser":   {claims: func(*rogue) ([]cid.Key, error) { return nil, nil }},
+	"snoop":   {deed: snoop},
 	"foreigner": {answer: signs(func(r *rogue, s *receipt.Statement) error {
 		s.Mesh = r.identity.ID().String()
 		return nil
