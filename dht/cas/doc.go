@@ -15,8 +15,9 @@
 //   - Missing, reads and writes renew leases. Only blobs without lease, pin and open Reader are
 //     evicted, least recently used first. When nothing may go, writes fail with ErrFull and reading
 //     goes on; a disk that others filled is the same.
-//   - Small blobs are checked (checksum) on every read, large ones when written and by Verify;
-//     damaged ones are removed or moved to quarantine/ and are then not found.
+//   - Small blobs are checked (checksum) on every read, large ones when written, by Verify, and when
+//     somebody has written to their file since (its time of modification says so) before they are
+//     read or linked; damaged ones are removed or moved to quarantine/ and are then not found.
 //   - The empty blob is always present, for every function. A right hash with a wrong size is
 //     another blob, and absent.
 //   - Writing one blob twice at once is fine: all writers succeed.

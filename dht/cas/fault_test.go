@@ -90,6 +90,53 @@ func TestVerifyQuarantines(t *testing.T) {
 	}
 }
 
+// A large blob whose file somebody has written to is not found, nor linked, as soon as anybody asks for its bytes; one whose
+// file was only touched is hashed once and is as good as before.
+func TestChangedFilesAreNotFound(t *testing.T) {
+	for name, read := range map[string]func(*cas.Store, digest.Digest) error{
+		"get":    func(s *cas.Store, d digest.Digest) error { _, err := s.Get(t.Context(), d); return err },
+		"stream": func(s *cas.Store, d digest.Digest) error { _, err := s.NewReader(t.Context(), d); return err },
+		"link": func(s *cas.Store, d digest.Digest) error {
+			return s.Materialize(t.Context(), d, filepath.Join(t.TempDir(), "x"), false)
+		},
+		"executable": func(s *cas.Store, d digest.Digest) error {
+			return s.Materialize(t.Context(), d, filepath.Join(t.TempDir(), "x"), true)
+		},
+	} {
+		dir := t.TempDir()
+		s := open(t, dir, cas.Options{})
+		changed, touched := put(t, s, 1, 100<<10), put(t, s, 2, 100<<10)
+		flip(t, blobFile(dir, changed.Digest), 50<<10)
+		must(t, os.Chtimes(blobFile(dir, touched.Digest), time.Time{}, time.Now()))
+		if err := read(s, changed.Digest); !errors.Is(err, cas.ErrNotFound) || s.Contains(changed.Digest) || s.Stat().Corrupt != 1 {
+			t.Errorf("%s of a changed blob: %v, %d found corrupt", name, err, s.Stat().Corrupt)
+		}
+		got, err := s.Get(t.Context(), touched.Digest)
+		if err != nil || !bytes.Equal(got, touched.Data) {
+			t.Errorf("a touched blob: %v", err)
+		}
+		if info, err := os.Stat(blobFile(dir, touched.Digest)); err != nil || !info.ModTime().Equal(cas.ModTime) {
+			t.Errorf("a touched blob is not sealed again: %v, %v", info, err)
+		}
+		must(t, s.Put(t.Context(), changed.Digest, changed.Data))
+		if _, err := s.Get(t.Context(), changed.Digest); err != nil {
+			t.Errorf("stored anew: %v", err)
+		}
+	}
+}
+
+// An executable copy that was changed is not linked.
+func TestChangedCopyIsNotFound(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, cas.Options{})
+	b := put(t, s, 1, 100<<10)
+	must(t, s.Materialize(t.Context(), b.Digest, filepath.Join(t.TempDir(), "x"), true))
+	flip(t, blobFile(dir, b.Digest)+"x", 1)
+	if err := s.Materialize(t.Context(), b.Digest, filepath.Join(t.TempDir(), "x"), true); !errors.Is(err, cas.ErrNotFound) {
+		t.Errorf("a changed copy: %v", err)
+	}
+}
+
 func TestDamagedReadsAreNotFound(t *testing.T) {
 	dir, ctx := t.TempDir(), context.Background()
 	s := open(t, dir, cas.Options{})

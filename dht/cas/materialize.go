@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
@@ -54,6 +55,9 @@ func (s *Store) materialize(ctx context.Context, d digest.Digest, path string, e
 			return err
 		}
 	}
+	if err := s.unspoilt(d, source); err != nil {
+		return err
+	}
 	err = os.Link(source, path)
 	if err == nil || errors.Is(err, os.ErrExist) {
 		return err
@@ -80,6 +84,9 @@ func (s *Store) executable(d digest.Digest, doubled bool) (string, error) {
 	if s.log.Peek(key).Doubled {
 		return path, nil
 	}
+	if err := s.unspoilt(d, s.files.path(key)); err != nil {
+		return "", err
+	}
 	if err := s.log.Reserve(d.Size()); err != nil {
 		return "", err
 	}
@@ -90,9 +97,12 @@ func (s *Store) executable(d digest.Digest, doubled bool) (string, error) {
 	return path, full(err)
 }
 
-// copyExecutable makes the executable copy of d at path.
+// copyExecutable makes the executable copy of d at path. The log calls it and waits: it must not change the log.
 func (s *Store) copyExecutable(d digest.Digest, path string) error {
-	from, err := s.openFile(d)
+	from, err := os.Open(s.files.path(keyOf(d)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotFound
+	}
 	if err != nil {
 		return err
 	}
@@ -109,6 +119,7 @@ func (s *Store) copyExecutable(d digest.Digest, path string) error {
 		err = closeErr
 	}
 	if err == nil {
+		seal(to.Name())
 		err = s.files.install(to.Name(), path)
 	}
 	if err != nil {

@@ -77,28 +77,21 @@ func (s *Store) readFile(d digest.Digest) ([]byte, error) {
 	return data, nil
 }
 
-// openFile opens the file of a large blob that the caller has pinned. One that is gone or has
-// another length was changed behind the store's back: its entry goes, and it is not found.
+// openFile opens the file of a large blob that the caller has pinned. One that is gone or was
+// changed behind the store's back loses its entry, and is not found.
 func (s *Store) openFile(d digest.Digest) (*os.File, error) {
-	file, err := os.Open(s.files.path(keyOf(d)))
+	path := s.files.path(keyOf(d))
+	if err := s.unspoilt(d, path); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := s.log.Delete(keyOf(d)); err != nil {
 			return nil, err
 		}
 		return nil, ErrNotFound
 	}
-	if err != nil {
-		return nil, err
-	}
-	if info, err := file.Stat(); err != nil || info.Size() != d.Size() {
-		file.Close()
-		if err == nil {
-			s.quarantine(d)
-			err = ErrNotFound
-		}
-		return nil, err
-	}
-	return file, nil
+	return file, err
 }
 
 // NewReader opens d, which is pinned until the reader is closed. Errors: ErrNotFound, ErrClosed.

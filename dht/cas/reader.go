@@ -22,7 +22,7 @@ type Reader struct {
 func NewReader(source Source, size int64) *Reader { return &Reader{source: source, size: size} }
 
 // ReadAt implements io.ReaderAt: io.EOF at and past the end. A small blob's content was verified
-// when the reader was opened; a large one is as verified when it was written.
+// when the reader was opened; a large one is as verified when it was written, unless its disk changed it.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if r.closed.Load() {
 		return 0, ErrClosed

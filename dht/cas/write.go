@@ -211,6 +211,7 @@ func (u *upload) Abort() {
 // adopt makes an upload with verified content the blob d. The reservation of its size ends.
 func (s *Store) adopt(d digest.Digest, name string) error {
 	key := keyOf(d)
+	seal(name)
 	err := s.log.Adopt(key, d.Size(), func() error { return s.files.install(name, s.files.path(key)) })
 	if err != nil {
 		os.Remove(name) // else the next Open does

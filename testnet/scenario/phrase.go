@@ -44,6 +44,7 @@ const (
 	Plays         Phrase = "NAME plays TEXT"
 	Build         Phrase = "NAME builds TEXT"
 	Has           Phrase = "NAME has TEXT"
+	Rots          Phrase = "disk of NAME rots TEXT"
 	Lacks         Phrase = "NAME lacks TEXT"
 	WithinFinds   Phrase = "within DURATION NAME finds TEXT"
 	Wait          Phrase = "wait DURATION"
@@ -90,6 +91,7 @@ func Phrases() []Meaning {
 		{Plays, "end the node and put an adversary in its seat: a member that means no good; prints what it has to tell"},
 		{Build, "have the node build samples, all at once, and print who ran each and whether its bytes are right"},
 		{Has, "have the node build samples and print nothing: they must be right, wherever they come from"},
+		{Rots, "change a byte of each sample's output in the files of the node's store, as anybody who may write there can"},
 		{Lacks, "ask the node for the results of samples: neither it nor its mesh must have one"},
 		{WithinFinds, "ask the node for the results of samples until they are known to it or its mesh, and print whether the bytes are right"},
 		{Wait, "let time pass"},

@@ -50,7 +50,7 @@ func (w *World) Do(ctx context.Context, step scenario.Step) ([]string, error) {
 		scenario.Run: w.run, scenario.Keep: w.keep, scenario.WithinPrinted: w.withinPrinted,
 		scenario.Within: w.within, scenario.WithinAll: w.withinAll, scenario.Throughout: w.throughout,
 		scenario.Note: w.note, scenario.AsNoted: w.asNoted, scenario.Attack: w.attack,
-		scenario.Plays: w.play, scenario.Build: w.build, scenario.Has: w.has, scenario.Lacks: w.lacks, scenario.WithinFinds: w.withinFinds,
+		scenario.Plays: w.play, scenario.Build: w.build, scenario.Has: w.has, scenario.Lacks: w.lacks, scenario.Rots: w.rots, scenario.WithinFinds: w.withinFinds,
 	}[step.Phrase]
 	if do != nil {
 		return do(ctx, step)
