@@ -3,7 +3,9 @@ package node
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/buildmesh/buildmesh/node/power"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
@@ -36,4 +38,38 @@ func TestPauseSurvivesRestart(t *testing.T) {
 	if err != nil || resumed.State != "open" || resumed.Until != nil {
 		t.Errorf("resumed: %v, %v", resumed, err)
 	}
+}
+
+// TestLendPolicy: each of the owner's settings leads to the wish of its name.
+func TestLendPolicy(t *testing.T) {
+	n := &Node{config: configured(t, t.TempDir(), "lend.battery=lend", "lend.user=close", "lend.heat=close", "lend.metered=throttle", "lend.cpu=70",
+		"lend.reserve=3GiB", "lend.hours=18:00-08:00", "lend.grace=7s")}
+	want := power.Policy{
+		Battery: power.Lend, User: power.Close, Heat: power.Close, Metered: power.Throttle, CPU: 0.7, Reserve: 3 << 30,
+		Hours: power.Hours{From: 18 * time.Hour, To: 8 * time.Hour}, Grace: 7 * time.Second, Calm: power.DefaultPolicy().Calm,
+	}
+	if got, err := n.lendPolicy(); err != nil || got != want {
+		t.Errorf("%+v, %v\nwant %+v", got, err, want)
+	}
+	n.config.Lend.Hours = "at night"
+	if _, err := n.lendPolicy(); err == nil || !strings.Contains(err.Error(), "lend.hours") {
+		t.Errorf("hours that mean nothing: %v", err)
+	}
+}
+
+// TestOwnActionsAreNoLoad: what the node's own actions use is counted and taken off what others use.
+func TestOwnActionsAreNoLoad(t *testing.T) {
+	n := executing(t, t.TempDir())
+	if n.report.Groups == "none" {
+		t.Skip("no control groups on this machine")
+	}
+	before, counted := n.actionUsage()
+	if !counted {
+		t.Fatal("it is not counted")
+	}
+	n.executed(t, n.action(t, "i=0; while test $i -lt 100000; do i=$((i+1)); done"))
+	eventually(t, "the action's processor time is counted", func() bool {
+		now, _ := n.actionUsage()
+		return now > before
+	})
 }

@@ -1,6 +1,7 @@
 package power
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -8,6 +9,13 @@ import (
 // This machine's own readers work or say why they do not, and none of them hangs.
 func TestMachineReaders(t *testing.T) {
 	readers, closeAll := MachineReaders(nil)
+	var names []string
+	for _, r := range readers {
+		names = append(names, r.Name())
+	}
+	if want := []string{"battery", "memory", "heat", "processors", "user", "metered network"}; !slices.Equal(names, want) {
+		t.Errorf("it reads %q, want %q", names, want)
+	}
 	g, err := New(Options{Dir: t.TempDir(), Policy: Policy{Reserve: 1}, Readers: readers})
 	if err != nil {
 		t.Fatal(err)
