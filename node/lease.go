@@ -101,16 +101,18 @@ func (n *Node) openPeers(context.Context) error {
 	})
 	n.lending.leases.Store(l)
 	l.lend(n.lending.governor.Status())
+	at, _ := n.lending.governor.Facts()
+	n.lendingLooked(at)
 	return nil
 }
 
 // lend has the executor take as many guests as the owner allows now, and end those that must leave.
 func (l *leasing) lend(s power.Status) {
-	share := s.Share()
+	share, why := s.Share(), s.Reason
 	if !l.node.config.Lend.Enabled || !l.node.report.Tier.Guests() {
-		share = 0
+		share, why = 0, ""
 	}
-	l.executor.Lend(l.machine.offer.Cores * share)
+	l.executor.Lend(l.machine.offer.Cores*share, why)
 	if s.Evict {
 		l.executor.Evict(0)
 	}

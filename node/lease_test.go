@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -19,8 +20,11 @@ import (
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/exec/place"
+	"github.com/buildmesh/buildmesh/mesh/facts"
 	"github.com/buildmesh/buildmesh/node/power"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+	journalv1 "github.com/buildmesh/buildmesh/proto/journal/v1"
 )
 
 // lender is a node that lends whatever this machine's own facts are.
@@ -257,6 +261,64 @@ func TestSlowMemberIsOvertaken(t *testing.T) {
 	p.ben.lendingChanged(power.Status{State: power.Open})
 	p.ana.stop()
 	p.ben.stop()
+}
+
+// TestMemberRefuses: a member that is paused, or has less memory free than its owner keeps and an action asks for, is not given the
+// action, and refuses it when it is asked all the same; why tells the reason.
+func TestMemberRefuses(t *testing.T) {
+	p := newPairOf(t, []string{"exec.memory=1TiB"}, []string{"exec.memory=1TiB", "lend.reserve=64MiB"})
+	var known place.Peer
+	eventually(t, "ana knows how much memory is free at ben", func() bool {
+		heard, _ := p.ana.mesh.presence.Book.Get(p.ben.identity.ID())
+		member, _ := p.ana.mesh.presence.Roster.Now().Get(p.ben.identity.ID())
+		known = peerOf(member, heard)
+		return known.FreeBytes < 1<<40
+	})
+	known.FreeBytes, known.FreeCores, known.State = 1<<40, 1, place.Open // what ana believes when what she knows is old
+
+	const large = "min-mem=1000G"
+	memory := regexp.MustCompile(`^refused: only \d+ MiB of memory are free, of 64 MiB for its owner and 1024000 MiB for the action$`)
+	if got := p.refusal(t, known, p.ana.asking(t, "echo $0 > out", large)); !memory.MatchString(got) {
+		t.Errorf("asked for more memory than is free: %q", got)
+	}
+	p.ana.executed(t, p.ana.asking(t, "echo $0 $0 > out", large))
+	memory = regexp.MustCompile(`^only \d+ MiB of memory are free for it, of 1024000 MiB it asks for$`)
+	if scores := p.ana.why(t, "").Entry.Placing.Attempts[0].Scores; !slices.ContainsFunc(scores, func(s *journalv1.Score) bool {
+		return s.Name == "ben" && memory.MatchString(s.Refused)
+	}) {
+		t.Errorf("not asked at all: %v", scores)
+	}
+
+	p.occupy(t)
+	if _, err := (lendingAnswers{lending: p.ben.lending}).Pause(t.Context(), &controlv1.PauseRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ana knows that ben is paused", func() bool {
+		heard, _ := p.ana.mesh.presence.Book.Get(p.ben.identity.ID())
+		return heard.State == facts.Paused
+	})
+	if got, want := p.refusal(t, known, p.ana.asking(t, "echo paused > out")), "refused: takes no guests now: paused"; got != want {
+		t.Errorf("asked while paused: %q, want %q", got, want)
+	}
+}
+
+// refusal gives what ben says when ana, who is busy, asks him to run an action because she knows no better. She runs it herself then.
+func (p *pair) refusal(t *testing.T, known place.Peer, d digest.Digest) string {
+	t.Helper()
+	stream := p.ana.opened(t, d)
+	waits := func() bool { return p.ana.machine.leasing.initiator.Waiting() == 1 }
+	eventually(t, "it waits", waits)
+	p.ana.machine.leasing.initiator.Peer(known)
+	eventually(t, "it waits again", waits)
+	p.free()
+	if r := response(t, stream); r.Result.GetExecutionMetadata().GetWorker() != "ana" {
+		t.Errorf("%v", r)
+	}
+	first := p.ana.why(t, "").Entry.Placing.Attempts[0]
+	if first.Name != "ben" {
+		t.Fatalf("%v was asked first", first)
+	}
+	return first.Events[0].What
 }
 
 // TestOwnerReturns: what runs for others stands still while the owner is there, goes on where it was when he leaves again,

@@ -37,8 +37,8 @@ func (n *Node) openLending(context.Context) error {
 	n.lending = &lending{}
 	n.lending.governor, err = power.New(power.Options{
 		Dir: n.config.Dir.State, Policy: policy, Readers: readers,
-		Guests:  func() int { return int(n.lending.guests.Load()) },
-		Changed: n.lendingChanged,
+		Guests: func() int { return int(n.lending.guests.Load()) },
+		Looked: n.lendingLooked, Changed: n.lendingChanged,
 	})
 	if err != nil {
 		return err
@@ -63,6 +63,13 @@ func (n *Node) actionUsage() (time.Duration, bool) {
 		return (*used)()
 	}
 	return 0, false
+}
+
+// lendingLooked tells who admits guests how much memory there is. It is called while openLending runs, too.
+func (n *Node) lendingLooked(f power.Facts) {
+	if l := n.lending.leases.Load(); l != nil {
+		l.executor.Memory(f.Available, int64(n.config.Lend.Reserve))
+	}
 }
 
 // lendingChanged stops what runs for others, or lets it go on. It is called while openLending runs, too.

@@ -120,6 +120,7 @@ type use struct {
 	cores  float64
 	bytes  int64
 	leases []*held
+	began  time.Time
 	ended  time.Time
 }
 
@@ -146,6 +147,8 @@ type Book struct {
 	cores, freeCores    float64
 	bytes, freeBytes    int64
 	guests, guestsInUse float64 // cores lent to others at most, and now
+	unwelcome           string  // why not all are lent, in a person's words
+	measured            memory
 
 	leases  map[ID]*held
 	runs    map[ID]*use // by the lease that began them
@@ -175,7 +178,7 @@ func (b *Book) do(e Effect) { b.effects = append(b.effects, e) }
 
 // Free is the room a guest may have now.
 func (b *Book) Free() (cores float64, bytes int64) {
-	return max(0, min(b.freeCores, b.guests-b.guestsInUse)), max(0, b.freeBytes)
+	return max(0, min(b.freeCores, b.guests-b.guestsInUse)), b.freeMemory()
 }
 
 // Usage is a Book at one moment.
@@ -246,13 +249,23 @@ func (b *Book) noRoom(r Request) string {
 	case r.Cores > b.freeCores+1e-9:
 		return "no free slot"
 	case b.bytes > 0 && r.MemoryBytes > b.freeBytes:
-		return "no free memory"
-	case r.Caller != b.options.Self && b.guests == 0:
-		return "takes no guests now"
-	case r.Caller != b.options.Self && r.Cores > b.guests-b.guestsInUse+1e-9:
-		return "no free slot for guests"
+		return fmt.Sprintf("only %d MiB of memory are not leased, of %d MiB for the action", max(b.freeBytes, 0)>>20, r.MemoryBytes>>20)
+	case r.Caller == b.options.Self:
+		return ""
+	case b.guests == 0:
+		return b.because("takes no guests now")
+	case r.Cores > b.guests-b.guestsInUse+1e-9:
+		return b.because("no free slot for guests")
 	}
-	return ""
+	return b.noMemory(r.MemoryBytes)
+}
+
+// because adds the owner's reason to a refusal.
+func (b *Book) because(refusal string) string {
+	if b.unwelcome == "" {
+		return refusal
+	}
+	return refusal + ": " + b.unwelcome
 }
 
 // joinable finds a run of an equal action for another caller.
@@ -326,7 +339,7 @@ func (b *Book) Start(now time.Time, c Claim, action digest.Digest) (id ID, begin
 	l.started = true
 	b.renew(now, l)
 	if l.use.phase == reserved {
-		l.use.phase = running
+		l.use.phase, l.use.began = running, now
 		return l.use.first, true, nil
 	}
 	return l.use.first, false, nil

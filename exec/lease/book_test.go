@@ -335,7 +335,7 @@ func TestWideTicket(t *testing.T) {
 // there is as much again its turn comes.
 func TestTooWideTicket(t *testing.T) {
 	l := newLedger(t, 4)
-	l.Lend(l.now, 2)
+	l.Lend(l.now, 2, "")
 	l.Ticket(l.now, Ticket{Caller: ana, Invocation: "wide", Cores: 3})
 	for i := range 2 * maxBypass {
 		name := fmt.Sprint(i)
@@ -350,7 +350,7 @@ func TestTooWideTicket(t *testing.T) {
 		_ = l.Ack(l.now, c)
 	}
 	l.Effects()
-	l.Lend(l.now, 4)
+	l.Lend(l.now, 4, "")
 	if e := l.Effects(); len(e) != 1 || e[0].(*Offered).Invocation != "wide" {
 		t.Errorf("when all is lent again: %v", e)
 	}
@@ -358,13 +358,13 @@ func TestTooWideTicket(t *testing.T) {
 
 func TestLendAndEvict(t *testing.T) {
 	l := newLedger(t, 4)
-	l.Lend(l.now, 1)
+	l.Lend(l.now, 1, "the machine is hot")
 	guest := l.lease(ana, "a")
-	if _, refusal := l.ask(ana, "b"); refusal == nil || refusal.Reason != "no free slot for guests" {
+	if _, refusal := l.ask(ana, "b"); refusal == nil || refusal.Reason != "no free slot for guests: the machine is hot" {
 		t.Errorf("%+v", refusal)
 	}
 	own := l.lease(self, "own")
-	l.Lend(l.now, 0)
+	l.Lend(l.now, 0, "")
 	if _, refusal := l.ask(ben, "c"); refusal == nil || refusal.Reason != "takes no guests now" {
 		t.Errorf("%+v", refusal)
 	}
@@ -492,7 +492,7 @@ func TestNothingIsLost(t *testing.T) {
 				}
 			case 11:
 				l.pass(time.Duration(random.IntN(6000)) * time.Millisecond)
-				l.Lend(l.now, float64(random.IntN(5)))
+				l.Lend(l.now, float64(random.IntN(5)), "")
 			}
 			for _, e := range l.Effects() {
 				if o, ok := e.(*Offered); ok {

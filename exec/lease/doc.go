@@ -16,6 +16,8 @@
 // Promises:
 //   - No executor queues an action: Reserve is answered at once. Who wants a slot that is not free leaves a ticket; freed
 //     slots are offered to initiators in turn, and to the invocations of each in turn.
+//   - A guest gets no memory that the owner keeps: what was measured to be available, less what was promised since, holds the
+//     owner's reserve and what the action asks for. A refusal tells the numbers, or the owner's reason.
 //   - Only the claim a lease was given for is answered, and only to the peer it was given to (ErrStale otherwise). At the
 //     initiator only the current attempt completes an action; what comes later is at most compared.
 //   - The initiator has verified and fetched every output before its client is answered; until Ack the executor pins them.

@@ -228,8 +228,15 @@ func (e *Executor) Free() (cores float64, bytes int64) {
 	return cores, bytes
 }
 
-// Lend sets how many cores others may use at most; 0 takes no guests.
-func (e *Executor) Lend(cores float64) { e.with(func(b *Book, now time.Time) { b.Lend(now, cores) }) }
+// Lend sets how many cores others may use at most, and why not all of them; 0 takes no guests.
+func (e *Executor) Lend(cores float64, why string) {
+	e.with(func(b *Book, now time.Time) { b.Lend(now, cores, why) })
+}
+
+// Memory notes how much of the machine's memory is available, in bytes, and how much of it its owner keeps from guests.
+func (e *Executor) Memory(available, reserve int64) {
+	e.with(func(b *Book, now time.Time) { b.Memory(now, available, reserve) })
+}
 
 // Evict warns every guest and ends it after a grace.
 func (e *Executor) Evict(grace time.Duration) {

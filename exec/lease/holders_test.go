@@ -11,7 +11,7 @@ import (
 // TestHolders: who uses the machine is told by initiator, until it does not any more.
 func TestHolders(t *testing.T) {
 	l := newLedger(t, 8)
-	l.Lend(l.now, 8)
+	l.Lend(l.now, 8, "")
 	l.lease(ana, "a")
 	two := func(r *Request) { r.Cores = 2 }
 	l.lease(ana, "b", two)

@@ -188,7 +188,7 @@ func TestEvict(t *testing.T) {
 		case r = <-n[2].runs:
 		case r = <-n[3].runs:
 		}
-		r.node.executor.Lend(0)
+		r.node.executor.Lend(0, "")
 		r.node.executor.Evict(30 * time.Second)
 		var again *fakeRun
 		select {

@@ -69,7 +69,7 @@ func (b *Book) offer(now time.Time) {
 		o := &offer{id: b.tickets.next, ticket: t, cores: t.Cores, bytes: t.MemoryBytes, until: now.Add(OfferTTL)}
 		b.tickets.offers[o.id] = o
 		b.hold(o, 1)
-		b.do(&Offered{Caller: h.caller, Offer: o.id, Invocation: t.Invocation, Cores: t.Cores, FreeBytes: max(b.freeBytes, 0) + o.bytes})
+		b.do(&Offered{Caller: h.caller, Offer: o.id, Invocation: t.Invocation, Cores: t.Cores, FreeBytes: b.freeMemory() + o.bytes})
 		// The turn is over: to the end with the invocation, and with the initiator.
 		h.list = append(slices.DeleteFunc(h.list, func(x *ticket) bool { return x == t }), t)
 		b.tickets.turns = append(slices.DeleteFunc(b.tickets.turns, func(x *holder) bool { return x == h }), h)
@@ -124,7 +124,7 @@ func (b *Book) held(t *ticket) bool {
 
 // tooWide reports whether a ticket asks for more than guests may have now: no waiting helps it, so nobody waits for it.
 func (b *Book) tooWide(t *ticket) bool {
-	return t.Caller != b.options.Self && t.Cores > b.guests+1e-9
+	return t.Caller != b.options.Self && (t.Cores > b.guests+1e-9 || b.hopeless(t.MemoryBytes))
 }
 
 // starving reports whether somebody's ticket was passed so often that nobody else may take a slot. The machine's own

@@ -75,9 +75,10 @@ func (b *Book) Next() time.Time {
 	return first
 }
 
-// Lend sets how many cores others may use at most; 0 takes no guests. Those that run go on: see Evict.
-func (b *Book) Lend(now time.Time, cores float64) {
-	b.guests = min(max(cores, 0), b.cores)
+// Lend sets how many cores others may use at most, and why not all of them, in a person's words; 0 takes no guests. Those that
+// run go on: see Evict.
+func (b *Book) Lend(now time.Time, cores float64, why string) {
+	b.guests, b.unwelcome = min(max(cores, 0), b.cores), why
 	b.offer(now)
 }
 

@@ -129,7 +129,7 @@ func (c *Core) unfit(it *item, n *node) string {
 	case n.Offer.MemoryBytes > 0 && bytes > n.Offer.MemoryBytes:
 		return "too little memory"
 	case n.Offer.MemoryBytes > 0 && n.freeBytes < bytes:
-		return "no free memory"
+		return fmt.Sprintf("only %d MiB of memory are free for it, of %d MiB it asks for", n.freeBytes>>20, bytes>>20)
 	}
 	for _, t := range it.tries {
 		if t.node == n {

@@ -33,7 +33,7 @@ func lendKeys() []Key {
 		{Name: "lend.cpu", Default: "60", Max: 100,
 			Doc: "percent of the processors that other programs may use before half is lent; 0: never mind",
 			at:  func(c *Config) any { return &c.Lend.CPU }},
-		{Name: "lend.reserve", Default: "1GiB", Doc: "memory left to this machine's owner; with less than that free nothing is lent",
+		{Name: "lend.reserve", Default: "1GiB", Doc: "memory left to this machine's owner: an action of others needs this and what it asks for free; 0: never mind",
 			at: func(c *Config) any { return &c.Lend.Reserve }},
 		{Name: "lend.hours", Doc: "when to lend, such as 18:00-08:00, in local time; empty: always",
 			at: func(c *Config) any { return &c.Lend.Hours }},

@@ -16,6 +16,7 @@
 //     and fro; while it drains, a reason that is gone brings it back at once.
 //   - Every state but open has a reason in a person's words.
 //   - A fact that cannot be read is no reason to close: a machine without logind or battery lends.
+//   - Whoever admits guests is told the facts of every look: that there is memory for one of them is not the Core's to judge.
 //   - A pause survives a restart; one that has run out is forgotten. A clock that is set back cannot
 //     prolong it beyond its own length.
 //   - All of Governor is safe for concurrent use; Run is its only goroutine.

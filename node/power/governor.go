@@ -20,6 +20,7 @@ type Options struct {
 	Policy  Policy
 	Readers []Reader
 	Guests  func() int       // how many actions of others run here; nil: none
+	Looked  func(Facts)      // told of every look's facts, before Changed; must not block; nil: nobody
 	Changed func(Status)     // told of every change, one at a time; must not block; nil: nobody
 	Period  time.Duration    // between two looks; default 2 s
 	Clock   func() time.Time // default time.Now
@@ -89,6 +90,9 @@ func (g *Governor) look(ctx context.Context) {
 	g.facts, g.faults = f, faults
 	after := g.status
 	g.mu.Unlock()
+	if g.options.Looked != nil {
+		g.options.Looked(f)
+	}
 	if after != before && g.options.Changed != nil {
 		g.options.Changed(after)
 	}

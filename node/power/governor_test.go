@@ -40,9 +40,10 @@ func TestGovernor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reader, guests := &fakeReader{}, 0
 		var heard []string
+		var looked Facts
 		open := func() *Governor {
 			g, err := New(Options{Dir: dir, Policy: DefaultPolicy(), Readers: []Reader{reader},
-				Guests: func() int { return guests }, Changed: func(s Status) { heard = append(heard, told(s)) }})
+				Guests: func() int { return guests }, Looked: func(f Facts) { looked = f }, Changed: func(s Status) { heard = append(heard, told(s)) }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,6 +58,9 @@ func TestGovernor(t *testing.T) {
 		synctest.Wait()
 		if s := g.Status(); s.State != Closed {
 			t.Errorf("unplugged: %v", s)
+		}
+		if want := (Facts{OnBattery: true, Charge: 50}); looked != want {
+			t.Errorf("looked at %+v, want %+v", looked, want)
 		}
 		reader.set(Facts{}, errors.New("gone"))
 		time.Sleep(time.Minute)
