@@ -158,34 +158,30 @@ func (r *Runner) begin() error {
 
 // Execute implements flight.Executor.
 func (r *Runner) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
-	return r.execute(ctx, &execution{runner: r, action: a, observer: o, into: r.blobs})
+	return r.Storing(r.blobs).Execute(ctx, a, o)
 }
 
 // Storing is the Runner with another way into the store for what actions write.
-func (r *Runner) Storing(outputs collect.Blobs) flight.Executor { return storing{r, outputs} }
-
-type storing struct {
-	runner  *Runner
-	outputs collect.Blobs
-}
-
-// Execute implements flight.Executor.
-func (s storing) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
-	return s.runner.execute(ctx, &execution{runner: s.runner, action: a, observer: o, into: s.outputs})
+func (r *Runner) Storing(outputs collect.Blobs) flight.Executor {
+	return variant{runner: r, outputs: outputs}
 }
 
 // Guests is the Runner for actions of others: they get what processor time nobody else wants, and stand
 // still when the sandbox freezes what is in the background. What they write goes to outputs.
-func (r *Runner) Guests(outputs collect.Blobs) flight.Executor { return guests{r, outputs} }
+func (r *Runner) Guests(outputs collect.Blobs) flight.Executor {
+	return variant{runner: r, outputs: outputs, guest: true}
+}
 
-type guests struct {
+// variant is a Runner for some of its actions.
+type variant struct {
 	runner  *Runner
-	outputs collect.Blobs
+	outputs collect.Blobs // where what they write goes
+	guest   bool          // they are actions of others
 }
 
 // Execute implements flight.Executor.
-func (g guests) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
-	return g.runner.execute(ctx, &execution{runner: g.runner, action: a, observer: o, into: g.outputs, guest: true})
+func (v variant) Execute(ctx context.Context, a *action.Action, o flight.Observer) (*flight.Outcome, error) {
+	return v.runner.execute(ctx, &execution{runner: v.runner, action: a, observer: o, into: v.outputs, guest: v.guest})
 }
 
 func (r *Runner) execute(ctx context.Context, e *execution) (*flight.Outcome, error) {
