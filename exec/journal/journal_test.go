@@ -117,7 +117,6 @@ func TestLifeOfAJournal(t *testing.T) {
 	}
 }
 
-// TestClockJumps: the parts of a timeline are never negative, whichever clock jumped.
 // TestRead: another process reads what is whole, of all segments.
 func TestRead(t *testing.T) {
 	dir, blobs := t.TempDir(), newBlobs()
@@ -156,6 +155,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestClockJumps: the parts of a timeline are never negative, whichever clock jumped.
 func TestClockJumps(t *testing.T) {
 	blobs := newBlobs()
 	e := blobs.ending(t, work{target: "//a"})

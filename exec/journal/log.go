@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func list(dir string) ([]segment, error) {
 			all = append(all, segment{number: number})
 		}
 	}
-	slices.SortFunc(all, func(a, b segment) int { return compare(a.number, b.number) })
+	slices.SortFunc(all, func(a, b segment) int { return cmp.Compare(a.number, b.number) })
 	return all, nil
 }
 
@@ -99,7 +100,7 @@ func Read(dir string, f func(*journalv1.Entry)) error {
 		return fmt.Errorf("read journal: %w", err)
 	}
 	for _, s := range found {
-		data, err := os.ReadFile((&log{dir: dir}).path(s.number))
+		data, err := os.ReadFile(segmentFile(dir, s.number))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // there were too many meanwhile
 		}
@@ -113,16 +114,6 @@ func Read(dir string, f func(*journalv1.Entry)) error {
 		})
 	}
 	return nil
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // scan calls f for each record of a segment up to the first damaged one, and gives where that is.
@@ -179,8 +170,11 @@ func encode(data []byte, r *journalv1.Record) ([]byte, error) {
 	return data, nil
 }
 
-func (l *log) path(number uint64) string {
-	return filepath.Join(l.dir, fmt.Sprintf("%016x%s", number, suffix))
+func (l *log) path(number uint64) string { return segmentFile(l.dir, number) }
+
+// segmentFile is where a log in dir keeps a segment.
+func segmentFile(dir string, number uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%016x%s", number, suffix))
 }
 
 // append numbers records from next, writes them with one call and gives where they are. After an error none is there.
