@@ -97,6 +97,3 @@ func (b *Board) Expire(now time.Time) {
 		}
 	}
 }
-
-// Len is how many notices there are.
-func (b *Board) Len() int { return len(b.notes) }

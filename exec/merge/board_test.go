@@ -58,8 +58,8 @@ func TestBoard(t *testing.T) {
 					b.End(now, s.by, k, s.end == "made")
 				}
 			}
-			if b.Len() != c.left {
-				t.Errorf("%d notices are left, want %d", b.Len(), c.left)
+			if len(b.notes) != c.left {
+				t.Errorf("%d notices are left, want %d", len(b.notes), c.left)
 			}
 		})
 	}
@@ -77,8 +77,8 @@ func TestBoardIsBounded(t *testing.T) {
 	for i := range MaxPerPeer + 10 {
 		b.End(now, ana, keyNumber(i), true)
 	}
-	if b.Len() != MaxPerPeer {
-		t.Errorf("%d notices of one peer", b.Len())
+	if len(b.notes) != MaxPerPeer {
+		t.Errorf("%d notices of one peer", len(b.notes))
 	}
 	b.Begin(now, ben, keyNumber(MaxPerPeer), peer.ID{})
 	if earlier := b.Begin(now, cleo, keyNumber(MaxPerPeer), peer.ID{}); earlier != ben {
@@ -89,12 +89,12 @@ func TestBoardIsBounded(t *testing.T) {
 			b.Begin(now, peer.ID{9, byte(n)}, keyNumber((n+2)*MaxPerPeer+i), peer.ID{})
 		}
 	}
-	if b.Len() != MaxNotices {
-		t.Errorf("%d notices of all", b.Len())
+	if len(b.notes) != MaxNotices {
+		t.Errorf("%d notices of all", len(b.notes))
 	}
 	b.Expire(now.Add(MadeFor))
-	if b.Len() != 0 || len(b.counts) != 0 {
-		t.Errorf("%d notices and %d counts are left", b.Len(), len(b.counts))
+	if len(b.notes) != 0 || len(b.counts) != 0 {
+		t.Errorf("%d notices and %d counts are left", len(b.notes), len(b.counts))
 	}
 }
 

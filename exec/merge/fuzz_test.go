@@ -54,13 +54,13 @@ func FuzzTell(f *testing.F) {
 		m.mu.Unlock()
 		answer, err := m.Tell(from(ben), in)
 		if err != nil {
-			if status.Code(err) != codes.InvalidArgument || m.board.Len() != 0 {
-				t.Fatalf("%v, and %d notices are heard", err, m.board.Len())
+			if status.Code(err) != codes.InvalidArgument || len(m.board.notes) != 0 {
+				t.Fatalf("%v, and %d notices are heard", err, len(m.board.notes))
 			}
 			return
 		}
-		if len(answer.Earlier) != len(in.Notices) || m.board.Len() > len(in.Notices) {
-			t.Fatalf("%d answers and %d notices for %d", len(answer.Earlier), m.board.Len(), len(in.Notices))
+		if len(answer.Earlier) != len(in.Notices) || len(m.board.notes) > len(in.Notices) {
+			t.Fatalf("%d answers and %d notices for %d", len(answer.Earlier), len(m.board.notes), len(in.Notices))
 		}
 		for i, earlier := range answer.Earlier {
 			if len(earlier) != 0 {

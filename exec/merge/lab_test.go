@@ -26,9 +26,6 @@ import (
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
 
-// peerID shortens map keys.
-type peerID = peer.ID
-
 // lab is nodes that share one store of actions and call each other in memory, in a bubble of their own time.
 type lab struct {
 	t     testing.TB

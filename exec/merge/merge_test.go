@@ -13,6 +13,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/place"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
 
@@ -190,7 +191,7 @@ func TestNotMerged(t *testing.T) {
 						t.Errorf("%v", r)
 					}
 				}
-				told := l.nodes[0].tells+l.nodes[1].tells+l.nodes[0].merger.board.Len()+l.nodes[1].merger.board.Len() > 0
+				told := l.nodes[0].tells+l.nodes[1].tells+len(l.nodes[0].merger.board.notes)+len(l.nodes[1].merger.board.notes) > 0
 				if told != c.told {
 					t.Errorf("told: %v", told)
 				}
@@ -236,7 +237,7 @@ func TestLies(t *testing.T) {
 		delay   time.Duration
 	}{
 		{"an honest member that does not run it", func(l *lab, _ []byte) [][]byte { return [][]byte{l.nodes[1].id[:]} }, forever, 100 * time.Millisecond},
-		{"nobody known", func(*lab, []byte) [][]byte { id := peerID{9}; return [][]byte{id[:]} }, forever, 100 * time.Millisecond},
+		{"nobody known", func(*lab, []byte) [][]byte { id := peer.ID{9}; return [][]byte{id[:]} }, forever, 100 * time.Millisecond},
 		{"the asker", func(_ *lab, asker []byte) [][]byte { return [][]byte{asker} }, forever, 0},
 		{"no id", func(*lab, []byte) [][]byte { return [][]byte{{1, 2, 3}} }, forever, 0},
 		{"too few answers", func(*lab, []byte) [][]byte { return nil }, forever, 0},

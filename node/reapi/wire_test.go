@@ -231,21 +231,3 @@ func TestEncodersWriteWhatProtobufReads(t *testing.T) {
 		}
 	}
 }
-
-func TestPoolRecyclesItsOwn(t *testing.T) {
-	p := &buffer.Pool{}
-	for _, n := range []int{0, 1, 1024, 1025, 16 << 10, 1 << 20, 1<<23 + 1} {
-		b := p.Get(n)
-		if len(*b) != n {
-			t.Errorf("%d bytes, want %d", len(*b), n)
-		}
-		p.Put(b)
-	}
-	foreign := make([]byte, 1500)
-	p.Put(&foreign) // must not come back as a buffer of 2 KiB
-	for range 10 {
-		if b := p.Get(2000); cap(*b) < 2000 {
-			t.Fatal("a buffer too small")
-		}
-	}
-}
