@@ -110,56 +110,77 @@ func rank(err error) int {
 	return len(matchOrder)
 }
 
-// unfit says why n is not to run it now; "" when it may.
-func (c *Core) unfit(it *item, n *node) string {
-	cores, bytes := c.needs(it, n)
+// demand is what one decision needs to know of an item, gathered once for all candidates.
+type demand struct {
+	*item
+	need
+	estimate Estimate
+	holders  []*node // that have its root
+}
+
+// demand gathers what it takes to place an item.
+func (c *Core) demand(it *item) demand {
+	d := demand{item: it, estimate: c.history.Of(it.Mnemonic)}
+	d.need = needOf(it, d.estimate)
+	for _, id := range c.roots.holders[it.Root] {
+		if n := c.peers[id]; n != nil {
+			d.holders = append(d.holders, n)
+		}
+	}
+	return d
+}
+
+// unfit says why n, of a group that matches, is not to run it now; "" when it may.
+func (c *Core) unfit(d *demand, n *node) string {
+	cores, bytes := d.at(n)
 	switch {
-	case it.Class == Local && !n.Self:
+	case d.Class == Local && !n.Self:
 		return "runs on its own machine only"
 	case !n.Self && c.now.Before(n.banned):
 		return "refuses what it says it has"
 	case !n.open && !n.Self:
 		return n.State.String()
-	case slices.Contains(it.excluded, n.ID):
+	case d.excluded != nil && slices.Contains(d.excluded, n.ID):
 		return "failed there before"
 	case n.freeCores < cores-1e-9:
 		return "no free slot"
 	case !n.Self && n.lent > 0 && n.lent+cores > unproven+2*n.proven:
 		return "has brought too few results to get more"
-	case n.Offer.MemoryBytes > 0 && bytes > n.Offer.MemoryBytes:
+	case n.memory > 0 && bytes > n.memory:
 		return "too little memory"
-	case n.Offer.MemoryBytes > 0 && n.freeBytes < bytes:
+	case n.memory > 0 && n.freeBytes < bytes:
 		return fmt.Sprintf("only %d MiB of memory are free for it, of %d MiB it asks for", n.freeBytes>>20, bytes>>20)
 	}
-	for _, t := range it.tries {
+	for _, t := range d.tries {
 		if t.node == n {
 			return "runs there already"
 		}
 	}
-	request := it.Platform
-	request.MemoryBytes = it.memory
-	if err := request.Match(n.Offer); err != nil {
-		return err.Error()
+	if d.Platform.Cores > n.cores || n.memory > 0 && d.item.memory > n.memory {
+		return d.mismatch(n).Error()
 	}
 	return ""
 }
 
-// fits reports whether n may run it now.
-func (c *Core) fits(it *item, n *node) bool { return c.unfit(it, n) == "" }
+// mismatch is what of the item's platform n does not fulfil.
+func (it *item) mismatch(n *node) error {
+	request := it.Platform
+	request.MemoryBytes = it.memory
+	return request.Match(n.Offer)
+}
 
 // choose finds the best peer with room for it: the best by load of each group, those known to have its root, and this
 // machine are scored in full. nil when nobody has room.
 func (c *Core) choose(it *item) (*node, []Score) {
-	m := c.match(it)
+	m, d := c.match(it), c.demand(it)
 	var best *node
 	var bestScore Score
 	var table []Score
-	wanted := c.wanted(it)
-	consider := func(n *node) bool {
-		if !c.fits(it, n) {
+	consider := func(n *node, has bool) bool {
+		if c.unfit(&d, n) != "" {
 			return false
 		}
-		s := c.score(it, n, slices.Contains(wanted, n.ID))
+		s := score(&d, n, has)
 		if c.options.Explain {
 			table = append(table, s)
 		}
@@ -169,66 +190,61 @@ func (c *Core) choose(it *item) (*node, []Score) {
 		return true
 	}
 	if m.self {
-		consider(c.self)
+		consider(c.self, slices.Contains(d.holders, c.self))
 	}
-	for _, id := range wanted {
-		if n := c.peers[id]; n != nil && n != c.self && slices.Contains(m.groups, n.group) {
-			consider(n)
+	for _, n := range d.holders {
+		if n != c.self && slices.Contains(m.groups, n.group) {
+			consider(n, true)
 		}
 	}
 	if it.Class != Local {
 		for _, g := range m.groups {
-			c.shelved(it, g, wanted, consider)
+			c.shelved(&d, g, func(n *node) bool { return consider(n, false) })
 		}
 	}
 	if c.options.Explain && best != nil {
-		table = c.explain(it, m, table)
+		table = c.explain(&d, table)
 	}
 	return best, table
 }
 
 // shelved considers the best of a group by load.
-func (c *Core) shelved(it *item, g *group, wanted []peer.ID, consider func(*node) bool) {
-	cores, _ := c.asks(it)
+func (c *Core) shelved(d *demand, g *group, consider func(*node) bool) {
 	good, looked := 0, 0
 	visit := func(n *node) bool {
 		looked++
-		if n != c.self && !slices.Contains(wanted, n.ID) && consider(n) {
+		if n != c.self && !slices.Contains(d.holders, n) && consider(n) {
 			good++
 		}
 		return good < c.options.Candidates && looked < 4*c.options.Candidates
 	}
 	offset := c.random.Uint64() >> 1
-	g.shelf.best(cores, offset, visit)
-	if good == 0 && cores > 1 && it.Platform.Cores == 0 { // a guess excludes nobody
+	g.shelf.best(d.cores, offset, visit)
+	if good == 0 && d.cores > 1 && d.Platform.Cores == 0 { // a guess excludes nobody
 		looked = 0
 		g.shelf.best(1, offset, visit)
 	}
 }
 
-// wanted are peers that have the item's root.
-func (c *Core) wanted(it *item) []peer.ID { return c.roots.holders[it.Root] }
-
 // score rates one peer for one Work. Transfer is in units of how long the action is expected to take: fetching for a
 // second matters to an action of a second, and not to one of ten minutes.
-func (c *Core) score(it *item, n *node, has bool) Score {
+func score(d *demand, n *node, has bool) Score {
 	s := Score{Peer: n.ID, Name: n.Name, Speed: n.speed * n.health}
 	s.Load = s.Speed * 0.3 * (n.slots - n.freeCores) / n.slots
 	if n.Self {
 		s.Speed *= ownBonus
 	}
-	e := c.history.Of(it.Mnemonic)
 	switch {
 	case has:
 		s.Locality = localityBonus
 	case !n.Self:
-		bytes := it.InputBytes
+		bytes := d.InputBytes
 		if bytes == 0 {
-			bytes = e.InputBytes
+			bytes = d.estimate.InputBytes
 		}
-		s.Transfer = min(float64(bytes)/n.bandwidth/max(e.Median.Seconds(), shortest), 8)
+		s.Transfer = min(float64(bytes)/n.bandwidth/max(d.estimate.Median.Seconds(), shortest), 8)
 	}
-	s.Total = s.Speed - s.Load + s.Locality - s.Transfer + spread*affinity(it, n)
+	s.Total = s.Speed - s.Load + s.Locality - s.Transfer + spread*affinity(d.item, n)
 	return s
 }
 
@@ -246,7 +262,7 @@ func affinity(it *item, n *node) float64 {
 const explained = 24
 
 // explain adds the peers that were not considered, and puts the best first.
-func (c *Core) explain(it *item, m match, table []Score) []Score {
+func (c *Core) explain(d *demand, table []Score) []Score {
 	for _, g := range c.order {
 		for _, n := range g.members {
 			if len(table) >= explained {
@@ -255,8 +271,11 @@ func (c *Core) explain(it *item, m match, table []Score) []Score {
 			if slices.ContainsFunc(table, func(s Score) bool { return s.Peer == n.ID }) {
 				continue
 			}
-			why := c.unfit(it, n)
-			if why == "" && it.Class == Fingerprinted && !c.comparable(g) {
+			why := c.unfit(d, n)
+			if err := d.mismatch(n); why == "" && err != nil {
+				why = err.Error()
+			}
+			if why == "" && d.Class == Fingerprinted && !c.comparable(g) {
 				why = "has other tools (host fingerprint)"
 			}
 			if why == "" {

@@ -186,7 +186,7 @@ func (c *Core) start(it *item, hedge bool) *Reserve {
 func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	c.queue.remove(it, true)
 	it.attempts++
-	cores, bytes := c.needs(it, n)
+	cores, bytes := needOf(it, c.history.Of(it.Mnemonic)).at(n)
 	t := &try{
 		Try: Try{Work: it.ID, Attempt: it.attempts}, item: it, node: n,
 		cores: cores, bytes: bytes, hedge: hedge, reserved: c.now,
@@ -206,29 +206,32 @@ func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	return r
 }
 
-// needs is what is reserved for an item at n. What is but a guess excludes nobody.
-func (c *Core) needs(it *item, n *node) (cores float64, bytes int64) {
-	cores, bytes = c.asks(it)
-	if it.memory == 0 {
-		bytes = min(bytes, n.Offer.MemoryBytes)
-	}
-	return min(cores, n.slots), bytes
+// need is what is to be reserved for an item.
+type need struct {
+	cores   float64
+	bytes   int64
+	guessed bool // the bytes are
 }
 
-// asks is what an item asks for, else what its kind needed before.
-func (c *Core) asks(it *item) (cores float64, bytes int64) {
-	cores, bytes = it.Platform.Cores, it.memory
-	if cores > 0 && bytes > 0 {
-		return cores, bytes
+// needOf is what an item asks for, else what its kind needed before.
+func needOf(it *item, before Estimate) need {
+	d := need{cores: it.Platform.Cores, bytes: it.memory, guessed: it.memory == 0}
+	if d.cores == 0 {
+		d.cores = max(before.Cores, 1)
 	}
-	e := c.history.Of(it.Mnemonic)
-	if cores == 0 {
-		cores = max(e.Cores, 1)
+	if d.guessed {
+		d.bytes = before.MemoryBytes
 	}
-	if bytes == 0 {
-		bytes = e.MemoryBytes
+	return d
+}
+
+// at is what is reserved at n. What is but a guess excludes nobody.
+func (d need) at(n *node) (cores float64, bytes int64) {
+	bytes = d.bytes
+	if d.guessed {
+		bytes = min(bytes, n.memory)
 	}
-	return cores, bytes
+	return min(d.cores, n.slots), bytes
 }
 
 // find gives the try, when it is current.
@@ -275,7 +278,7 @@ func (c *Core) Refused(now time.Time, id Try, r Refusal) {
 	if n.group != nil {
 		n.freeCores, n.freeBytes = clamp(r.FreeCores, 0, n.slots), min(max(r.FreeBytes, 0), n.Offer.MemoryBytes)
 		n.At = now
-		if c.fits(it, n) { // it says that it has room, and refuses
+		if c.takes(it, n) { // it says that it has room, and refuses
 			n.lies++
 			c.ban(n, min(100*time.Millisecond<<min(n.lies, 10), time.Minute))
 		}
@@ -330,13 +333,13 @@ func (c *Core) learn(n *node, it *item, s Sample) Sample {
 			n.group.shelf.put(n)
 		}
 	}()
-	known := c.history.Of(it.Mnemonic).Median
+	known := c.history.reference(it.Mnemonic)
 	if s.Duration <= 0 { // it ended without having run
 		return Sample{}
 	}
 	if !n.Self && known > 0 && s.Duration > 10*time.Millisecond {
 		n.measured++
-		weight := max(1/float64(n.measured+1), 0.1)
+		weight := max(1/float64(n.measured+4), 0.1) // one action tells little: its kind takes now more, now less
 		measured := clamp(known.Seconds()/s.Duration.Seconds(), minSpeed, maxSpeed)
 		n.speed = math.Exp((1-weight)*math.Log(n.speed) + weight*math.Log(measured))
 	}
@@ -347,7 +350,11 @@ func (c *Core) learn(n *node, it *item, s Sample) Sample {
 		s.MemoryBytes = min(s.MemoryBytes, maxTimesUsual*usual)
 	}
 	s = s.on(n.speed)
-	c.history.Add(it.Mnemonic, s)
+	if n.Self {
+		c.history.AddOwn(it.Mnemonic, s)
+	} else {
+		c.history.Add(it.Mnemonic, s)
+	}
 	return s
 }
 

@@ -23,8 +23,8 @@
 //
 // Promises: no I/O, no clock, no goroutine, no lock; equal facts in equal order give equal decisions. The cost of a decision
 // does not grow with the number of peers. What peers claim is bounded: capacity, speed and bandwidth are clamped, a peer that
-// refuses what it says it has is asked ever more rarely, speed follows what was measured, and a peer gets more than a few
-// actions at once only as it brings results.
+// refuses what it says it has is asked ever more rarely, speed follows what was measured beside this machine's own, and a peer
+// gets more than a few actions at once only as it brings results.
 //
 // What it does not do: it talks to nobody (exec/lease does) and does not know what an action is made of. It is not safe
 // for concurrent use.

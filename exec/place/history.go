@@ -10,9 +10,9 @@ import (
 // Bounds of a History.
 const (
 	maxKinds   = 1024 // mnemonics remembered
-	maxSamples = 64   // of one mnemonic, the latest
+	maxSamples = 256  // of one mnemonic, the latest
 	enough     = 5    // samples before anything is concluded
-	renewEvery = 8    // samples after which a full ring's estimate is made anew
+	renewAt    = 8    // an estimate is made anew when an eighth as many samples as it is made of have come since
 
 	maxTimesUsual = 8 // a peer may say that an action took so many times the memory that such actions take as a rule
 )
@@ -26,8 +26,14 @@ type History struct {
 
 // kind is the history of one mnemonic.
 type kind struct {
-	used     uint64
-	samples  []Sample // ring
+	used uint64
+	all  ring
+	own  ring // those of all that this machine made
+}
+
+// ring is the latest samples of something.
+type ring struct {
+	samples  []Sample
 	next     int
 	fresh    int // samples that the estimate does not know
 	estimate Estimate
@@ -59,7 +65,13 @@ func (h *History) Add(mnemonic string, s Sample) {
 		h.kinds[mnemonic] = k
 	}
 	k.used = h.clock
-	k.add(s.bounded())
+	k.all.add(s.bounded())
+}
+
+// AddOwn is Add for what was measured on this machine, which is what the speeds of others are told by.
+func (h *History) AddOwn(mnemonic string, s Sample) {
+	h.Add(mnemonic, s)
+	h.kinds[mnemonic].own.add(s.bounded())
 }
 
 // bounded is s with everything absurd cut off.
@@ -76,30 +88,30 @@ func (s Sample) on(speed float64) Sample {
 	return s
 }
 
-func (k *kind) add(s Sample) {
-	k.fresh++
-	if len(k.samples) < maxSamples {
-		k.samples = append(k.samples, s)
+func (r *ring) add(s Sample) {
+	r.fresh++
+	if len(r.samples) < maxSamples {
+		r.samples = append(r.samples, s)
 		return
 	}
-	k.samples[k.next] = s
-	k.next = (k.next + 1) % maxSamples
+	r.samples[r.next] = s
+	r.next = (r.next + 1) % maxSamples
 }
 
 // renew makes the estimate anew, unless little has come since it was made.
-func (k *kind) renew() {
-	if k.fresh == 0 || k.fresh < renewEvery && k.estimate.Samples == maxSamples {
+func (r *ring) renew() {
+	if r.fresh == 0 || renewAt*r.fresh < r.estimate.Samples {
 		return
 	}
-	k.fresh = 0
-	times := ordered(k.samples, func(s Sample) time.Duration { return s.Duration })
-	memory := ordered(k.samples, func(s Sample) int64 { return s.MemoryBytes })
-	k.estimate = Estimate{
+	r.fresh = 0
+	times := ordered(r.samples, func(s Sample) time.Duration { return s.Duration })
+	memory := ordered(r.samples, func(s Sample) int64 { return s.MemoryBytes })
+	r.estimate = Estimate{
 		Samples: len(times), Median: quantile(times, 0.5), P95: quantile(times, 0.95),
-		Cores:       math.Ceil(quantile(ordered(k.samples, func(s Sample) float64 { return s.Cores }), 0.5) - 0.25),
+		Cores:       math.Ceil(quantile(ordered(r.samples, func(s Sample) float64 { return s.Cores }), 0.5) - 0.25),
 		MemoryBytes: int64(float64(quantile(memory, 1)) * 1.2), UsualBytes: quantile(memory, 0.5),
-		InputBytes:  quantile(ordered(k.samples, func(s Sample) int64 { return s.InputBytes }), 0.5),
-		OutputBytes: quantile(ordered(k.samples, func(s Sample) int64 { return s.OutputBytes }), 0.5),
+		InputBytes:  quantile(ordered(r.samples, func(s Sample) int64 { return s.InputBytes }), 0.5),
+		OutputBytes: quantile(ordered(r.samples, func(s Sample) int64 { return s.OutputBytes }), 0.5),
 	}
 }
 
@@ -116,16 +128,33 @@ func ordered[T cmp.Ordered](samples []Sample, part func(Sample) T) []T {
 // quantile of sorted values, of which there is one at least.
 func quantile[T any](sorted []T, q float64) T { return sorted[int(q*float64(len(sorted)-1)+0.5)] }
 
+// of is the estimate; the zero one until there are enough samples.
+func (r *ring) of() Estimate {
+	if len(r.samples) < enough {
+		return Estimate{}
+	}
+	r.renew()
+	return r.estimate
+}
+
 // Of gives the estimate for a mnemonic; the zero Estimate until there are enough samples.
 func (h *History) Of(mnemonic string) Estimate {
 	k := h.kinds[mnemonic]
-	if k == nil || len(k.samples) < enough {
+	if k == nil {
 		return Estimate{}
 	}
 	h.clock++
 	k.used = h.clock
-	k.renew()
-	return k.estimate
+	return k.all.of()
+}
+
+// reference is the duration that others' are compared with to tell their speeds: the median on this machine, once that is
+// known. Compared with each other alone, all speeds and all durations might grow together.
+func (h *History) reference(mnemonic string) time.Duration {
+	if k := h.kinds[mnemonic]; k != nil && len(k.own.samples) >= enough {
+		return k.own.of().Median
+	}
+	return h.Of(mnemonic).Median
 }
 
 // forget drops the mnemonic not used for longest.

@@ -30,6 +30,7 @@ func TestHistoryOutlivesTheCore(t *testing.T) {
 	for range 30 {
 		run("CppCompile", Sample{Duration: 40 * time.Second, OutputBytes: 7})
 	}
+	l.history.kinds["CppCompile"].all.estimate = Estimate{} // it is made anew, as the other's will be
 	want := l.Estimate("CppCompile")
 	if want.Samples != maxSamples || want.Median < 80*time.Second || want.OutputBytes == 0 || want.InputBytes != 1<<20 {
 		t.Errorf("learned %+v", want)
@@ -64,7 +65,49 @@ func TestHistoryIsBounded(t *testing.T) {
 	if n := len(h.kinds); n != maxKinds || h.Of("absurd") == (Estimate{}) {
 		t.Errorf("%d mnemonics are kept, of the one in use %+v", n, h.Of("absurd"))
 	}
-	if n := len(h.kinds["absurd"].samples); n != maxSamples {
+	if n := len(h.kinds["absurd"].all.samples); n != maxSamples {
 		t.Errorf("%d samples are kept", n)
+	}
+}
+
+// TestSpeedIsToldByThisMachine: what peers took, whose speeds are but estimated, does not move what their speeds are told by,
+// once this machine has made enough of a kind itself.
+func TestSpeedIsToldByThisMachine(t *testing.T) {
+	h := NewHistory()
+	for range 2 * enough {
+		h.Add("C", Sample{Duration: time.Second})
+	}
+	if got := h.reference("C"); got != time.Second {
+		t.Errorf("%s, while this machine has made none", got)
+	}
+	for range enough {
+		h.AddOwn("C", Sample{Duration: 3 * time.Second})
+	}
+	for range 2 * maxSamples {
+		h.Add("C", Sample{Duration: time.Minute})
+	}
+	if got, all := h.reference("C"), h.Of("C").Median; got != 3*time.Second || all != time.Minute {
+		t.Errorf("%s, and %s of all", got, all)
+	}
+}
+
+// TestSpeedSettles: a peer's speed is not told by one action, and is found after some.
+func TestSpeedSettles(t *testing.T) {
+	l := newLab(t, Options{})
+	l.peer(0)
+	l.peer(1)
+	for range enough {
+		l.history.AddOwn("", Sample{Duration: time.Second})
+	}
+	n := l.peers[id(1)]
+	l.learn(n, &item{}, Sample{Duration: 4 * time.Second})
+	if n.speed < 0.7 || n.speed >= 1 {
+		t.Errorf("speed %.2f after one action that took four times as long", n.speed)
+	}
+	for range 40 {
+		l.learn(n, &item{}, Sample{Duration: 4 * time.Second})
+	}
+	if n.speed < 0.25 || n.speed > 0.3 {
+		t.Errorf("speed %.2f after 41 such actions", n.speed)
 	}
 }

@@ -25,27 +25,27 @@ const (
 
 // node is a peer as the Core sees it.
 type node struct {
-	Peer
-	group *group
-	open  bool // takes our work
-
-	slots     float64 // cores it has
+	// What every candidate is asked, side by side: in a large mesh each line of memory is far away.
+	group     *group
+	slots     float64 // cores it has, more than 0
+	cores     float64 // it claims to have
 	freeCores float64 // by our view: its claim minus what we leased since
+	memory    int64   // it claims to have; 0: not known
 	freeBytes int64
 	speed     float64 // claimed, then measured
 	bandwidth float64
-	health    float64 // 1 is good; halved when a Try is lost there
-	tries     map[*try]bool
-	tickets   map[string]bool // invocations with a ticket there
+	health    float64   // 1 is good; halved when a Try is lost there
+	lent      float64   // cores that our tries hold there
+	proven    float64   // cores that results came from
+	banned    time.Time // not asked before
+	open      bool      // takes our work
+	Peer
 
-	measured int     // results its speed follows
-	lent     float64 // cores that our tries hold there
-	proven   float64 // cores that results came from
-
-	lies   int       // refusals in a row that contradict its claim
-	banned time.Time // not asked before
-
-	bin, at int // place on the group's shelf; bin < 0: not there
+	tries    map[*try]bool
+	tickets  map[string]bool // invocations with a ticket there
+	measured int             // results its speed follows
+	lies     int             // refusals in a row that contradict its claim
+	bin, at  int             // place on the group's shelf; bin < 0: not there
 }
 
 // group holds the peers whose Offers are equal in everything but capacity: they match the same requests.
@@ -205,7 +205,7 @@ func (c *Core) Peer(now time.Time, p Peer) {
 	}
 	same := n.group != nil && sameOffer(n.Offer, p.Offer)
 	n.Peer = p
-	n.slots = max(p.Offer.Cores, minSpeed)
+	n.slots, n.cores, n.memory = max(p.Offer.Cores, minSpeed), p.Offer.Cores, p.Offer.MemoryBytes
 	if !same {
 		c.regroup(n)
 	}

@@ -1,6 +1,7 @@
 package place
 
 import (
+	"slices"
 	"time"
 
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -40,7 +41,7 @@ func (c *Core) leave(it *item, n *node) {
 	}
 	n.tickets[it.Invocation] = true
 	c.tickets[it.Invocation]++
-	cores, bytes := c.needs(it, n)
+	cores, bytes := needOf(it, c.history.Of(it.Mnemonic)).at(n)
 	c.decide(&Ticket{Peer: n.ID, Invocation: it.Invocation, Cores: cores, MemoryBytes: bytes})
 }
 
@@ -88,15 +89,13 @@ func (c *Core) Offered(now time.Time, id peer.ID, o Offer) {
 	c.decide(&Answer{Peer: id, Offer: o.ID, Take: c.try(found, n, false)})
 }
 
-// takes reports whether it may run at n, which has room.
+// takes reports whether it may run at n now.
 func (c *Core) takes(it *item, n *node) bool {
-	m := c.match(it)
-	for _, g := range m.groups {
-		if g == n.group {
-			return c.fits(it, n)
-		}
+	if !slices.Contains(c.match(it).groups, n.group) {
+		return false
 	}
-	return false
+	d := c.demand(it)
+	return c.unfit(&d, n) == ""
 }
 
 // TicketLost notes that a peer forgot our tickets: its connection broke, or it restarted.

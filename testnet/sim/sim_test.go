@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -80,7 +81,7 @@ func TestClairvoyantIsPossible(t *testing.T) {
 // The work of a decision does not grow with the number of nodes: counted, not timed.
 func TestDecisionsAreFlat(t *testing.T) {
 	allocated := func(nodes int) float64 {
-		f := newFlow(nodes, 1.5)
+		f := newFlow(nodes, 6*nodes)
 		count := f.count
 		allocations := testing.AllocsPerRun(1000, f.turn)
 		if placed := f.count - count; placed < 1000 {
@@ -95,14 +96,10 @@ func TestDecisionsAreFlat(t *testing.T) {
 }
 
 func BenchmarkDecision(b *testing.B) {
-	for _, nodes := range []string{"100", "1000", "10000"} {
-		for _, load := range []struct {
-			name string
-			load float64
-		}{{"free", 0.8}, {"waiting", 1.5}} {
-			b.Run(nodes+"/"+load.name, func(b *testing.B) {
-				count := map[string]int{"100": 100, "1000": 1000, "10000": 10000}[nodes]
-				f := newFlow(count, load.load)
+	for _, nodes := range []int{100, 1000, 10000} {
+		for _, in := range flights {
+			b.Run(fmt.Sprintf("%d nodes, %s", nodes, in.name), func(b *testing.B) {
+				f := newFlow(nodes, in.of(nodes))
 				for b.Loop() {
 					f.turn()
 				}
