@@ -269,8 +269,67 @@ func TestV2(t *testing.T) {
 	if want := (Stat{Counted: true, PeakMemory: 4096, OutOfMemory: true, UserNanos: 5000, SystemNanos: 4000}); s != want {
 		t.Errorf("stat %+v", s)
 	}
+	for frozen, want := range map[bool]string{true: "1", false: "0"} {
+		if err := g.Freeze(frozen); err != nil || get(home(0), "run", "cgroup.freeze") != want {
+			t.Errorf("freeze %v: %q, %v", frozen, get(home(0), "run", "cgroup.freeze"), err)
+		}
+	}
 	if err := g.Kill(); err != nil || get(home(0), "run", "cgroup.kill") != "1" {
 		t.Errorf("kill: %v", err)
+	}
+	if _, err := m.New("idle", Limits{Cores: 2, Idle: true}); err != nil {
+		t.Fatal(err)
+	}
+	if weight, idle := get(home(0), "idle", "cpu.weight"), get(home(0), "idle", "cpu.idle"); weight != "1" || idle != "1" {
+		t.Errorf("idle: weight %q, idle %q, want the least of both", weight, idle)
+	}
+}
+
+// TestShare: on this machine a group gets its share of the processors, and an idle one gets what nobody else wants: by cpu.idle in
+// version 2; in version 1 by its scheduling alone, outside every group that has a share.
+func TestShare(t *testing.T) {
+	m := machine(t)
+	for name, c := range map[string]struct {
+		limits             Limits
+		file, shares, idle string // what the kernel says in version 1, or "" when the group is in none; and in version 2
+	}{
+		"two cores": {Limits{Cores: 2}, "cpu.weight", "2048", "200"},
+		"idle":      {Limits{Cores: 2, Idle: true}, "cpu.idle", "", "1"},
+	} {
+		g, err := m.New(name, c.limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("sleep", "600")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Add(cmd.Process.Pid); err != nil {
+			t.Error(err)
+		}
+		paths, err := own(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "cgroup"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, file, want := filepath.Join("/sys/fs/cgroup", paths[""]), c.file, c.idle
+		if m.Version() == "v1" {
+			root, file, want = filepath.Join("/sys/fs/cgroup/cpu", paths["cpu"]), "cpu.shares", c.shares
+		}
+		got := ""
+		if filepath.Base(root) == name {
+			data, err := os.ReadFile(filepath.Join(root, file))
+			if err != nil {
+				t.Error(err)
+			}
+			got = strings.TrimSpace(string(data))
+		}
+		if got != want {
+			t.Errorf("%s: %s in %s is %q, want %q", name, file, root, got, want)
+		}
+		if err := g.Remove(); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Wait()
 	}
 }
 

@@ -24,6 +24,13 @@ func TestBackground(t *testing.T) {
 	if got := read(t, s.run(spec).StdoutPath); got != "19 5 0 1\n" {
 		t.Errorf("nice, policy, leads a session, in the action's process group: %q, want 19 5 0 1", got)
 	}
+	if _, err := os.Stat("/proc/self/autogroup"); err == nil { // the kernel groups by session
+		spec = s.shell(`sed 's/.* nice //' /proc/self/autogroup`)
+		spec.Background = true
+		if got := read(t, s.run(spec).StdoutPath); got != "19\n" {
+			t.Errorf("the session's nice: %q, want 19", got)
+		}
+	}
 	own, err := exec.Command("awk", "{ print $19, $41 }", "/proc/self/stat").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +41,33 @@ func TestBackground(t *testing.T) {
 	}
 }
 
-// groups gives control groups that freeze, or skips the test where this machine has none.
+// recorded are control groups that note what is asked of them, and do nothing.
+type recorded struct {
+	cgroup.None
+	asked []cgroup.Limits
+}
+
+func (r *recorded) New(name string, l cgroup.Limits) (cgroup.Group, error) {
+	r.asked = append(r.asked, l)
+	return r.None.New(name, l)
+}
+
+// TestBackgroundGroup: the control group of a background action is asked to be idle, and no other.
+func TestBackgroundGroup(t *testing.T) {
+	groups := &recorded{}
+	s := newStandWith(t, Options{Groups: groups})
+	groups.asked = nil // those of the probe
+	for _, background := range []bool{true, false} {
+		spec := s.shell("true")
+		spec.Background, spec.Cores = background, 2
+		s.run(spec)
+	}
+	if len(groups.asked) != 2 || !groups.asked[0].Idle || groups.asked[1].Idle || groups.asked[1].Cores != 2 {
+		t.Errorf("asked for %+v, want an idle one and one of 2 cores", groups.asked)
+	}
+}
+
+// freezingGroups gives control groups that freeze, or skips the test where this machine has none.
 func freezingGroups(t *testing.T) cgroup.Manager {
 	t.Helper()
 	m, err := cgroup.Find()
