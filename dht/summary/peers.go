@@ -300,7 +300,8 @@ func (p *Peers) stream(ctx context.Context, s *summary) (took bool) {
 		var watching sync.WaitGroup
 		defer watching.Wait()
 		defer cancel()
-		watching.Go(func() { p.watch(ctx, from, cancel) })
+		direct := s.direct
+		watching.Go(func() { p.watch(ctx, from, direct, cancel) })
 	}
 	q := p.begin(s)
 	if p.union != nil && s.id == p.self().ID {
@@ -403,7 +404,7 @@ func (p *Peers) takeDelta(s *summary, part *contentv1.SummaryPart) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(s.delta)+len(part.Added) > MaxDelta+minDelta {
+	if s.sequence+uint64(len(part.Added)) > MaxDelta+minDelta { // repeated ones too: a relay keeps them
 		return fmt.Errorf("%w: a delta of more than %d", errPart, MaxDelta)
 	}
 	var fresh []uint64

@@ -83,11 +83,10 @@ func (p *Peers) way(s *summary) (from peer.ID, known bool) {
 	return bridges[s.tried%len(bridges)], true
 }
 
-// watch cancels a stream of another site's summary when this node becomes a bridge or is one no more, or when whom it is
-// from passes nothing on any more.
-func (p *Peers) watch(ctx context.Context, from peer.ID, cancel context.CancelFunc) {
+// watch cancels a stream of another site's summary, which is direct or not, when this node becomes a bridge or is one no
+// more, or when whom it is from passes nothing on any more.
+func (p *Peers) watch(ctx context.Context, from peer.ID, direct bool, cancel context.CancelFunc) {
 	self := p.self().ID
-	bridge := slices.Contains(p.bridges(), self)
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -97,7 +96,7 @@ func (p *Peers) watch(ctx context.Context, from peer.ID, cancel context.CancelFu
 		case <-tick.C:
 		}
 		bridges := p.bridges()
-		if slices.Contains(bridges, self) != bridge || !bridge && !slices.Contains(bridges, from) {
+		if slices.Contains(bridges, self) != direct || !direct && !slices.Contains(bridges, from) {
 			cancel()
 			return
 		}

@@ -229,6 +229,7 @@ func TestLyingPieces(t *testing.T) {
 		"garbage":            {part(1, 4, []byte("abcd"), 0)},
 		"a gap in the delta": {part(1, whole, good, 0), part(1, 0, nil, 1, 7)},
 		"an endless delta":   {part(1, whole, good, 0), part(1, 0, nil, 0, upTo(MaxDelta+minDelta+1)...)},
+		"the same forever":   {part(1, whole, good, 0), part(1, 0, nil, 0, make([]uint64, MaxDelta+minDelta)...), part(1, 0, nil, MaxDelta+minDelta, 0)},
 	} {
 		peers := NewPeers(nil, nil)
 		s := peers.add(peer.ID{1}, false)
