@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -277,17 +278,18 @@ func (c *Copier) candidates(key cid.Key) []peer.ID {
 		}
 		return s
 	}
-	slices.SortFunc(all, func(a, b Member) int {
-		for _, last := range [][2]bool{{c.silent[a.ID], c.silent[b.ID]}, {a.Battery, b.Battery}} {
-			switch last {
-			case [2]bool{false, true}:
-				return -1
-			case [2]bool{true, false}:
-				return 1
-			}
+	rank := func(m Member) (n int) {
+		if c.silent[m.ID] {
+			n += 2
 		}
+		if m.Battery {
+			n++
+		}
+		return n
+	}
+	slices.SortFunc(all, func(a, b Member) int {
 		x, y := score(a), score(b)
-		return slices.Compare(x[:], y[:])
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), slices.Compare(x[:], y[:]))
 	})
 	ids := make([]peer.ID, len(all))
 	for i, m := range all {
