@@ -32,7 +32,7 @@ var errUnmarked = errors.New("nothing is private here")
 // blob, so a blob is never without; loss of power may cost the marks of the last seconds, as it may cost the blobs.
 type marks struct {
 	log        *record.Log
-	generation atomic.Uint64 // grows when a mark is set
+	generation atomic.Uint64 // grows when marks have been set: what was found out before counts no more
 	broken     atomic.Bool   // a mark could not be set, or there are too many: everything is private
 }
 
@@ -183,11 +183,11 @@ func (m *marks) set(ds []digest.Digest, why Reason) error {
 	if len(items) == 0 {
 		return nil
 	}
-	m.generation.Add(1)
 	err := m.log.Put(items)
 	if err != nil || m.log.Stat().Entries > maxMarks {
 		m.broken.Store(true)
 	}
+	m.generation.Add(1) // last: else a verdict from before could pass for a new one
 	if err != nil {
 		return fmt.Errorf("mark %d private blobs: %w", len(items), err)
 	}

@@ -438,3 +438,39 @@ func TestPrivateAmongOthers(t *testing.T) {
 		}
 	}
 }
+
+// A blob that is hidden while an action that has it as an input is judged is hidden for whoever judges next: what was found
+// out in between is not remembered.
+func TestHiddenWhileJudged(t *testing.T) {
+	o := newOwned(t)
+	input := o.put(o.named(), "input")
+	root := o.directory(o.named(), &repb.Directory{Files: []*repb.FileNode{{Name: "a", Digest: input.Proto()}}})
+	judge := func() share.Reason {
+		why, err := o.private.Judge(t.Context(), o.store, share.Action{Instance: "open", InputRoot: root})
+		if err != nil {
+			t.Error(err)
+		}
+		return why
+	}
+	judge()
+	var many []digest.Digest // before it, so that marking takes longer than judging
+	for i := range 30_000 {
+		many = append(many, blobOf(fmt.Sprint(i)).Digest)
+	}
+	hidden := make(chan error, 1)
+	go func() { hidden <- o.private.Hide(append(many, input), share.ByName) }()
+	for marking := true; marking; {
+		judge()
+		select {
+		case err := <-hidden:
+			if err != nil {
+				t.Fatal(err)
+			}
+			marking = false
+		default:
+		}
+	}
+	if why := judge(); why != share.ByName {
+		t.Errorf("%v, want %v", why, share.ByName)
+	}
+}
