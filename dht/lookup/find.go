@@ -231,11 +231,13 @@ func (l *Lookup) checkAll(key actioncache.Key, raw [][]byte) (all []*receipt.Rec
 func (l *Lookup) forged(id peer.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.forgers[id] = struct{}{}
+	if len(l.forgers) < maxForgers {
+		l.forgers[id] = struct{}{}
+	}
 }
 
 // Forgers are those that showed receipts which no honest peer shows, since the start: malformed ones, those of another
-// action or mesh, and those of trees beyond every limit.
+// action or mesh, and those of trees beyond every limit. They are 4096 at most, the first ones.
 func (l *Lookup) Forgers() []peer.ID {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -38,6 +38,7 @@ const (
 
 	maxCandidates = 8
 	maxNegative   = 1 << 17
+	maxForgers    = 4096
 )
 
 // Results is the local cache of action results.

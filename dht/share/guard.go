@@ -20,8 +20,8 @@ const (
 	MissRate  = 5_000 // a second
 )
 
-// maxBudgets bounds how many members are remembered.
-const maxBudgets = 4096
+// maxMembers bounds how many members are remembered, of those with a budget and of those refused.
+const maxMembers = 4096
 
 // Guard decides who may ask how much. Make it with NewGuard.
 type Guard struct {
@@ -52,13 +52,16 @@ func (g *Guard) admit(ctx context.Context) (peer.ID, error) {
 	if budget := g.budget(id); budget.Tokens() < 0 {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.refused[id] = struct{}{}
+		if len(g.refused) < maxMembers {
+			g.refused[id] = struct{}{}
+		}
 		return id, status.Error(codes.ResourceExhausted, "too many questions for what is not here")
 	}
 	return id, nil
 }
 
-// Refused are the members that were not answered because they asked for too much that is not here, since the start.
+// Refused are the members that were not answered because they asked for too much that is not here, since the start:
+// at most 4096, the first ones.
 func (g *Guard) Refused() []peer.ID {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -80,7 +83,7 @@ func (g *Guard) budget(id peer.ID) *rate.Limiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.misses[id] == nil {
-		if len(g.misses) >= maxBudgets {
+		if len(g.misses) >= maxMembers {
 			clear(g.misses)
 		}
 		g.misses[id] = rate.NewLimiter(MissRate, MissBurst)
