@@ -36,6 +36,7 @@ func (p *passing) follow(from *Publisher) (end func()) {
 		_ = from.Follow(ctx, p.bridge.far.begin(p.far), func(part *contentv1.SummaryPart) error { return p.bridge.far.take(p.far, part) })
 		p.far.relay.end()
 	})
+	synctest.Wait() // what was published before is here
 	return func() { cancel(); following.Wait() }
 }
 
