@@ -60,7 +60,7 @@ type company struct {
 	onehop  *onehop.Locator
 	noted   *onehop.Index
 	both    *locate.Chain // the index of this site and the summaries of others; a pointer, so that locators can be compared
-	kad     *kadder
+	kad     *kadPart
 	kind    func() locate.Kind // of the locator in use
 	blobs   *blobIndex
 	fetcher *fetch.Fetcher
@@ -116,7 +116,7 @@ func (c *content) begin() {
 	bridge := summary.NewBridge(sites, x.summary, links)
 	x.onehop = onehop.New(n.identity.ID(), x.noted, indexed(n.config.Mesh.Locator, sites), links)
 	x.both = &locate.Chain{x.onehop, x.summary}
-	x.kad = &kadder{host: links.Host(), log: n.log}
+	x.kad = &kadPart{host: links.Host(), log: n.log}
 	x.kind = kindOf(n.config.Mesh.Locator, sites)
 	x.blobs = newBlobIndex(n.store, n.private, x.keyer)
 	f := fetch.Options{Store: n.shared(), Dialer: links, Members: locate.Only(sites.Near), Keyer: x.keyer, Locator: locate.Switch{Choose: x.large}, Rate: int64(n.config.Mesh.Download), Brought: brought(sites, x.distant)}
@@ -316,7 +316,8 @@ func (c *content) find(ctx context.Context, q lookup.Query) (*lookup.Found, erro
 	return found, nil
 }
 
-// meshMiss is a lookup in the mesh that found nothing, as the cache of results knows it.
+// meshMiss is a lookup in the mesh that found nothing, as the cache of results knows it. It is made at every miss, and formatted
+// only when somebody reads it.
 type meshMiss struct{ error }
 
 func (m meshMiss) Error() string { return actioncache.ErrNotFound.Error() + ": " + m.error.Error() }

@@ -58,3 +58,12 @@ func indexed(wish string, sites locate.Sites) locate.Members {
 	}
 	return locate.Only(sites.Near)
 }
+
+// kindOf gives the kind of the locator in use: the one the configuration names, else what fits the mesh's size.
+func kindOf(wish string, sites locate.Sites) func() locate.Kind {
+	named := map[string]locate.Kind{"summary": locate.Summaries, "onehop": locate.OneHop, "kad": locate.Kad}
+	if kind, is := named[wish]; is {
+		return func() locate.Kind { return kind }
+	}
+	return (&locate.Sizer{Sites: sites}).Kind
+}

@@ -34,10 +34,15 @@ func (s *started) action(t testing.TB, script string) digest.Digest {
 		}
 		return s.put(t, string(data))
 	}
-	command := store(&repb.Command{Arguments: []string{"/bin/sh", "-c", script}, OutputPaths: []string{"out"},
-		EnvironmentVariables: []*repb.Command_EnvironmentVariable{{Name: "PATH", Value: "/usr/bin:/bin"}}})
+	command := store(shell(script))
 	root := store(&repb.Directory{Files: []*repb.FileNode{{Name: "in", Digest: s.put(t, "input").Proto()}}})
 	return store(&repb.Action{CommandDigest: command.Proto(), InputRootDigest: root.Proto()})
+}
+
+// shell is a command that runs a script and captures the file "out".
+func shell(script string) *repb.Command {
+	return &repb.Command{Arguments: []string{"/bin/sh", "-c", script}, OutputPaths: []string{"out"},
+		EnvironmentVariables: []*repb.Command_EnvironmentVariable{{Name: "PATH", Value: "/usr/bin:/bin"}}}
 }
 
 // executed runs an action and gives the answer, which may come with the very first operation.

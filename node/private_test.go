@@ -72,9 +72,7 @@ func (s *started) withheldStream(t testing.TB, data []byte) {
 // withheldRun stores an action like action does, by the instance that is not shared, runs it there and gives its result.
 func (s *started) withheldRun(t testing.TB, script string, doNotCache bool) *repb.ActionResult {
 	t.Helper()
-	command := &repb.Command{Arguments: []string{"/bin/sh", "-c", script}, OutputPaths: []string{"out"},
-		EnvironmentVariables: []*repb.Command_EnvironmentVariable{{Name: "PATH", Value: "/usr/bin:/bin"}}}
-	blobs := encoded(t, command, &repb.Directory{})
+	blobs := encoded(t, shell(script), &repb.Directory{})
 	blobs = append(blobs, encoded(t, &repb.Action{CommandDigest: digest.SHA256.Of(blobs[0]).Proto(), InputRootDigest: digest.SHA256.Empty().Proto(), DoNotCache: doNotCache})...)
 	s.withheldBatch(t, blobs...)
 	stream, err := repb.NewExecutionClient(s.conn).Execute(t.Context(), &repb.ExecuteRequest{InstanceName: withheld, ActionDigest: digest.SHA256.Of(blobs[2]).Proto()})
@@ -207,9 +205,7 @@ func TestPrivateBlobsAreAbsent(t *testing.T) {
 // guess takes a lease at a node for an action with one input, whose digest is all the caller knows of it, and gives the answer.
 func (s *started) guess(t testing.TB, at *started, d digest.Digest) *leasev1.Result {
 	t.Helper()
-	command := &repb.Command{Arguments: []string{"/bin/sh", "-c", "cat in > out"}, OutputPaths: []string{"out"},
-		EnvironmentVariables: []*repb.Command_EnvironmentVariable{{Name: "PATH", Value: "/usr/bin:/bin"}}}
-	blobs := encoded(t, command, &repb.Directory{Files: []*repb.FileNode{{Name: "in", Digest: d.Proto()}}})
+	blobs := encoded(t, shell("cat in > out"), &repb.Directory{Files: []*repb.FileNode{{Name: "in", Digest: d.Proto()}}})
 	blobs = append(blobs, encoded(t, &repb.Action{CommandDigest: digest.SHA256.Of(blobs[0]).Proto(), InputRootDigest: digest.SHA256.Of(blobs[1]).Proto()})...)
 	start := &leasev1.Start{Action: leaseDigest(digest.SHA256.Of(blobs[2]))}
 	for _, b := range blobs {
