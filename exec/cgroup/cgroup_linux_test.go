@@ -152,6 +152,11 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, h := range homes(parent) {
+		if h.Living == (h.Path == dead || h.Path == reused) || h.Path == other || !strings.HasPrefix(filepath.Base(h.Path), prefix+strconv.Itoa(h.PID)) {
+			t.Errorf("home %+v", h)
+		}
+	}
 	sweep(parent)
 	for _, d := range []string{dead, reused} {
 		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {

@@ -22,10 +22,23 @@ const prefix = "buildmesh-"
 func Find() (Manager, error) { return find("/proc", "/sys/fs/cgroup") }
 
 // Sweep removes what killed nodes left in the control groups of this process, where those it starts make theirs.
-func Sweep() {
-	if paths, err := own("/proc/self/cgroup"); err == nil {
-		sweepAll("/sys/fs/cgroup", paths)
+func Sweep() { sweep(ownParents()...) }
+
+// Homes are those of living nodes, and of killed ones, in the control groups of this process.
+func Homes() []Home {
+	var all []Home
+	for _, parent := range ownParents() {
+		all = append(all, homes(parent)...)
 	}
+	return all
+}
+
+func ownParents() []string {
+	paths, err := own("/proc/self/cgroup")
+	if err != nil {
+		return nil // a machine without any
+	}
+	return parents("/sys/fs/cgroup", paths)
 }
 
 func find(proc, root string) (Manager, error) {
@@ -33,7 +46,7 @@ func find(proc, root string) (Manager, error) {
 	if err != nil {
 		return None{}, err
 	}
-	sweepAll(root, paths)
+	sweep(parents(root, paths)...)
 	if paths["memory"] != "" {
 		return findV1(root, paths)
 	}
@@ -109,24 +122,34 @@ func makeHome(parent string) (string, error) {
 	return "", os.ErrExist
 }
 
-// sweepAll sweeps in all control groups of a process.
-func sweepAll(root string, paths map[string]string) {
+// parents are the control groups in which a process with these paths makes its home, in the order in which they are swept.
+func parents(root string, paths map[string]string) []string {
+	var all []string
 	for _, c := range slices.Backward(v1Controllers) {
 		if path, ok := paths[c]; ok {
-			sweep(filepath.Join(root, c, path))
+			all = append(all, filepath.Join(root, c, path))
 		}
 	}
 	if path, ok := paths[""]; ok {
-		sweep(above(filepath.Join(root, path)))
+		all = append(all, above(filepath.Join(root, path)))
 	}
+	return all
 }
 
-// sweep removes the groups of nodes that are dead, with the processes in them.
-func sweep(parent string) {
+// Home is a directory in which a node has the groups of its actions.
+type Home struct {
+	Path   string
+	PID    int  // of the node
+	Living bool // the node has not ended
+}
+
+// homes are those in a control group.
+func homes(parent string) []Home {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
-		return
+		return nil
 	}
+	var all []Home
 	for _, e := range entries {
 		owner, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), prefix), ".")
 		number, began, _ := strings.Cut(owner, "-")
@@ -134,8 +157,20 @@ func sweep(parent string) {
 		if err != nil || !strings.HasPrefix(e.Name(), prefix) || !e.IsDir() {
 			continue
 		}
-		if now := begin(pid); now == "" || began != "" && began != now { // earlier versions named directories without a begin
-			removeAll(filepath.Join(parent, e.Name()))
+		now := begin(pid)
+		living := now != "" && (began == "" || began == now) // earlier versions named directories without a begin
+		all = append(all, Home{Path: filepath.Join(parent, e.Name()), PID: pid, Living: living})
+	}
+	return all
+}
+
+// sweep removes the groups of nodes that are dead, with the processes in them.
+func sweep(parents ...string) {
+	for _, parent := range parents {
+		for _, h := range homes(parent) {
+			if !h.Living {
+				removeAll(h.Path)
+			}
 		}
 	}
 }

@@ -18,11 +18,7 @@ func Left(ctx context.Context, l *lab.Lab) error {
 		return err
 	}
 	for _, n := range l.Running() {
-		groups, err := n.Groups()
-		if err != nil {
-			return err
-		}
-		if len(groups) > 0 {
+		if groups := n.Groups(); len(groups) > 0 {
 			return fmt.Errorf("%s: %d control groups are left, %s for one", n.Name, len(groups), groups[0])
 		}
 		for _, pattern := range []string{"run/scratch/*", "run/trash/*", "probe-*"} {
