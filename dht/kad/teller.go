@@ -22,7 +22,7 @@ const tellProtocol = protocol.ID("/buildmesh/announce/1")
 const (
 	// gathering is how long a key waits for others that the same peer is told of.
 	gathering = 20 * time.Millisecond
-	// tellWithin bounds one message of many keys.
+	// tellWithin bounds what is sent at once.
 	tellWithin = 10 * time.Second
 )
 
@@ -36,9 +36,8 @@ type teller struct {
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 
-	mu      sync.Mutex             // guards what follows
-	waiting map[lpeer.ID][]cid.Key // not empty; each has a goroutine that sends it
-	sending int                    // messages under way
+	mu      sync.Mutex             // guards waiting
+	waiting map[lpeer.ID][]cid.Key // of every peer in it a goroutine sends what waits, which may be nothing
 }
 
 func newTeller(c caller, m pb.MessageSender) *teller {
@@ -68,32 +67,39 @@ func (t *teller) SendMessage(ctx context.Context, to lpeer.ID, m *pb.Message) er
 	if err := t.ctx.Err(); err != nil {
 		return err
 	}
-	if len(t.waiting[to]) == 0 {
+	if _, tended := t.waiting[to]; !tended {
 		t.ended.Go(func() { t.tell(to) })
 	}
 	t.waiting[to] = append(t.waiting[to], key)
 	return nil
 }
 
-// tell sends a peer what waits for it, when more had time to come.
+// tell sends a peer what waits for it, when more had time to come, until nothing waits any more. It is one message after
+// the other: a slow peer is not told of more than it takes.
 func (t *teller) tell(to lpeer.ID) {
-	timer := time.NewTimer(gathering)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.ctx.Done():
-		return
-	}
-	t.mu.Lock()
-	keys := t.waiting[to]
-	delete(t.waiting, to)
-	t.sending++
-	t.mu.Unlock()
-	defer func() {
+	tick := time.NewTicker(gathering)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-t.ctx.Done():
+			return
+		}
 		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.sending--
-	}()
+		keys := t.waiting[to]
+		if len(keys) == 0 {
+			delete(t.waiting, to)
+			t.mu.Unlock()
+			return
+		}
+		t.waiting[to] = nil
+		t.mu.Unlock()
+		t.send(to, keys)
+	}
+}
+
+// send tells a peer of keys.
+func (t *teller) send(to lpeer.ID, keys []cid.Key) {
 	ctx, cancel := context.WithTimeout(t.ctx, tellWithin)
 	defer cancel()
 	_ = locate.Batches(keys, func(_ int, piece []cid.Key) error {
@@ -106,7 +112,7 @@ func (t *teller) tell(to lpeer.ID) {
 func (t *teller) idle() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.waiting) == 0 && t.sending == 0
+	return len(t.waiting) == 0
 }
 
 // listener keeps what others tell.

@@ -3,8 +3,10 @@ package kad
 import (
 	"bytes"
 	"context"
+	"io"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -68,5 +70,38 @@ func TestHalfToldKept(t *testing.T) {
 		if err := (listener{l.dht.ProviderStore()}).keep(l.host.ID(), bytes.NewReader(message), &answer); err == nil || answer.Len() > 0 {
 			t.Errorf("message %v was answered with %v", message, answer.Bytes())
 		}
+	}
+}
+
+// A peer that takes its time is told one message after the other, of everything.
+func TestSlowPeerIsToldInTurn(t *testing.T) {
+	all := join(t, 2)
+	told, slow := all[0].teller, all[1]
+	var open, most, took atomic.Int64
+	taking := make(chan struct{})
+	slow.host.SetStreamHandler(tellProtocol, func(s network.Stream) {
+		most.Store(max(most.Load(), open.Add(1)))
+		<-taking
+		open.Add(-1)
+		serve(s, func(from io.Reader, to io.Writer) error {
+			keys, err := readKeys(from)
+			took.Add(int64(len(keys)))
+			to.Write([]byte{1})
+			return err
+		})
+	})
+	keys := locatetest.Keys("slow", 10)
+	for i, hash := range hashes(keys) {
+		if err := told.SendMessage(t.Context(), slow.host.ID(), pb.NewMessage(pb.Message_ADD_PROVIDER, hash, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if i < 5 { // longer than keys wait for others: each would go by itself
+			time.Sleep(2 * gathering)
+		}
+	}
+	close(taking)
+	until(t, "everything is told", told.idle)
+	if took.Load() != int64(len(keys)) || most.Load() != 1 {
+		t.Errorf("%d keys of %d came, with %d messages at once", took.Load(), len(keys), most.Load())
 	}
 }
