@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -136,37 +137,102 @@ func TestProcessLimitHolds(t *testing.T) {
 	}
 }
 
-// TestSweep proves that the groups of a dead node go, also when its process id is another's now, and those of a living one
-// stay.
+// TestSweep proves that the groups of a dead node go, also when its process id is another's now, and that those of a living one
+// stay, and of one of which it cannot be told.
 func TestSweep(t *testing.T) {
 	parent := t.TempDir()
 	living := strconv.Itoa(os.Getppid())
-	dead := filepath.Join(parent, deadHome(t))
-	reused := filepath.Join(parent, prefix+living+"-1")
-	kept := filepath.Join(parent, prefix+living+"-"+begin(os.Getppid()))
-	earlier := filepath.Join(parent, prefix+living+".1")
-	own := filepath.Join(parent, home(1))
-	other := filepath.Join(parent, "other")
-	for _, d := range []string{filepath.Join(dead, "run"), reused, kept, earlier, own, other} {
+	began, err := begin("/proc", os.Getppid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := deadHome(t)
+	for name, stays := range map[string]bool{
+		filepath.Join(dead, "run"):                    false,
+		dead + "-" + space():                          false,
+		dead + "-" + space() + ".3":                   false,
+		prefix + living + "-1-" + space():             false, // whose id is another's now
+		prefix + living + "-" + began + "-" + space(): true,
+		prefix + living + "-" + began:                 true, // of an earlier version
+		prefix + living + ".1":                        true, // of a still earlier one
+		dead + "-1":                                   true, // a living one's in another container, as far as can be told
+		home(1):                                       true,
+		"other":                                       true,
+	} {
+		at := filepath.Join(parent, name)
+		if err := os.MkdirAll(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range homes("/proc", parent) {
+			if strings.HasPrefix(at, h.Path) && (h.Living != stays || !strings.HasPrefix(name, prefix+strconv.Itoa(h.PID))) {
+				t.Errorf("%s is %+v", name, h)
+			}
+		}
+		sweep("/proc", parent)
+		if _, err := os.Stat(at); (err == nil) != stays {
+			t.Errorf("%s stays: want %v, got %v", name, stays, err)
+		}
+	}
+}
+
+// TestSweepInDoubt proves that a process of which nothing can be read is not taken for a dead one.
+func TestSweepInDoubt(t *testing.T) {
+	proc, parent := t.TempDir(), t.TempDir()
+	group := filepath.Join(parent, prefix+"77-1-"+space())
+	for _, d := range []string{group, filepath.Join(proc, "77/stat")} { // a directory is no file to read
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, h := range homes(parent) {
-		if h.Living == (h.Path == dead || h.Path == reused) || h.Path == other || !strings.HasPrefix(filepath.Base(h.Path), prefix+strconv.Itoa(h.PID)) {
-			t.Errorf("home %+v", h)
+	sweep(proc, parent)
+	if _, err := os.Stat(group); err != nil {
+		t.Errorf("swept: %v", err)
+	}
+	if err := os.RemoveAll(filepath.Join(proc, "77")); err != nil {
+		t.Fatal(err)
+	}
+	sweep(proc, parent)
+	if _, err := os.Stat(group); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the group of a dead process is left: %v", err)
+	}
+}
+
+// TestControllersInOneHierarchy: processors and their accounting are often one hierarchy with two names, and an idle group stays out
+// of it by either.
+func TestControllersInOneHierarchy(t *testing.T) {
+	root := t.TempDir()
+	for _, d := range []string{"memory", "pids", "cpu,cpuacct"} {
+		if err := os.Mkdir(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
 		}
 	}
-	sweep(parent)
-	for _, d := range []string{dead, reused} {
-		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("group of a dead node is left: %s, %v", d, err)
+	for _, name := range []string{"cpu", "cpuacct"} {
+		if err := os.Symlink("cpu,cpuacct", filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for _, d := range []string{kept, earlier, own, other} {
-		if _, err := os.Stat(d); err != nil {
-			t.Errorf("swept too much: %v", err)
+	m, err := findV1(root, parseOwn("1:memory:/\n2:pids:/\n3:cpu,cpuacct:/\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, limits := range map[string]Limits{"idle": {Cores: 2, Idle: true}, "busy": {Cores: 2}} {
+		if _, err := m.New(name, limits); err != nil {
+			t.Fatal(err)
 		}
+	}
+	var made []string
+	for _, pattern := range []string{"*", "*/*"} {
+		found, err := filepath.Glob(filepath.Join(root, "cpu,cpuacct", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, found...)
+	}
+	if own := filepath.Join(root, "cpu,cpuacct", home(0)); !slices.Equal(made, []string{own, filepath.Join(own, "busy")}) {
+		t.Errorf("made %q, want one group in one directory", made)
+	}
+	if used, counted := m.Used(); counted {
+		t.Errorf("without the idle groups %v were used", used)
 	}
 }
 

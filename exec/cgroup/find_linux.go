@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,8 +14,9 @@ import (
 	"time"
 )
 
-// prefix starts the name of every directory this package makes. The node's process id and its begin follow, so that what a
-// killed node left behind can be told from what a living one uses, also when its process id has been given to another process.
+// prefix starts the name of every directory this package makes. The node's process id, its begin and its space of process ids
+// follow, so that what a killed node left behind can be told from what a living one uses, also when its process id has been given
+// to another process, and when it lives in another container.
 const prefix = "buildmesh-"
 
 // Find gives the best Manager this process may use, having swept what killed nodes left. The error tells why it is None;
@@ -22,13 +24,13 @@ const prefix = "buildmesh-"
 func Find() (Manager, error) { return find("/proc", "/sys/fs/cgroup") }
 
 // Sweep removes what killed nodes left in the control groups of this process, where those it starts make theirs.
-func Sweep() { sweep(ownParents()...) }
+func Sweep() { sweep("/proc", ownParents()...) }
 
 // Homes are those of living nodes, and of killed ones, in the control groups of this process.
 func Homes() []Home {
 	var all []Home
 	for _, parent := range ownParents() {
-		all = append(all, homes(parent)...)
+		all = append(all, homes("/proc", parent)...)
 	}
 	return all
 }
@@ -46,7 +48,7 @@ func find(proc, root string) (Manager, error) {
 	if err != nil {
 		return None{}, err
 	}
-	sweep(parents(root, paths)...)
+	sweep(proc, parents(root, paths)...)
 	if paths["memory"] != "" {
 		return findV1(root, paths)
 	}
@@ -83,25 +85,36 @@ func parseOwn(data string) map[string]string {
 
 // home is the name of the directory of a Manager's groups: the first one of a process, or a later one.
 func home(number int) string {
-	name := prefix + strconv.Itoa(os.Getpid()) + "-" + begin(os.Getpid())
+	began, _ := begin("/proc", os.Getpid()) // without it nobody takes another process for this one
+	name := fmt.Sprintf("%s%d-%s-%s", prefix, os.Getpid(), began, space())
 	if number > 0 {
 		name += "." + strconv.Itoa(number)
 	}
 	return name
 }
 
-// begin is when a process began, in ticks since the machine did; see proc_pid_stat(5). Empty: there is none.
-func begin(pid int) string {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// space names the pid namespace of this process by its number; see namespaces(7). Empty: it is not known.
+func space() string {
+	name, _ := os.Readlink("/proc/self/ns/pid")
+	return strings.Trim(name, "pid:[]")
+}
+
+// begin is when a process began, in ticks since the machine did; see proc_pid_stat(5). Empty without an error: there is no such
+// process.
+func begin(proc string, pid int) (string, error) {
+	data, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return "", nil
+	}
 	if err != nil {
-		return ""
+		return "", err
 	}
 	afterName := string(data[bytes.LastIndexByte(data, ')')+1:])
 	const started = 19 // fields after the name
 	if fields := strings.Fields(afterName); len(fields) > started {
-		return fields[started]
+		return fields[started], nil
 	}
-	return ""
+	return "", fmt.Errorf("begin of process %d is not told", pid)
 }
 
 // maxHomes bounds the Managers of one process.
@@ -140,11 +153,11 @@ func parents(root string, paths map[string]string) []string {
 type Home struct {
 	Path   string
 	PID    int  // of the node
-	Living bool // the node has not ended
+	Living bool // the node has not ended, as far as can be told
 }
 
-// homes are those in a control group.
-func homes(parent string) []Home {
+// homes are those in a control group, but for those of other containers, of whose processes nothing is known here.
+func homes(proc, parent string) []Home {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
 		return nil
@@ -152,22 +165,23 @@ func homes(parent string) []Home {
 	var all []Home
 	for _, e := range entries {
 		owner, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), prefix), ".")
-		number, began, _ := strings.Cut(owner, "-")
+		number, rest, _ := strings.Cut(owner, "-")
+		began, in, _ := strings.Cut(rest, "-") // earlier versions named directories without these
 		pid, err := strconv.Atoi(number)
-		if err != nil || !strings.HasPrefix(e.Name(), prefix) || !e.IsDir() {
+		if err != nil || !strings.HasPrefix(e.Name(), prefix) || !e.IsDir() || in != "" && in != space() {
 			continue
 		}
-		now := begin(pid)
-		living := now != "" && (began == "" || began == now) // earlier versions named directories without a begin
+		now, err := begin(proc, pid)
+		living := err != nil || now != "" && (began == "" || began == now)
 		all = append(all, Home{Path: filepath.Join(parent, e.Name()), PID: pid, Living: living})
 	}
 	return all
 }
 
 // sweep removes the groups of nodes that are dead, with the processes in them.
-func sweep(parents ...string) {
+func sweep(proc string, parents ...string) {
 	for _, parent := range parents {
-		for _, h := range homes(parent) {
+		for _, h := range homes(proc, parent) {
 			if !h.Living {
 				removeAll(h.Path)
 			}

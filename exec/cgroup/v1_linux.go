@@ -3,8 +3,10 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -32,7 +34,7 @@ func findV1(root string, paths map[string]string) (Manager, error) {
 		path, ok := paths[c]
 		made, err := "", errors.New("not mounted")
 		if ok {
-			made, err = makeHome(filepath.Join(root, c, path))
+			made, err = m.makeHome(filepath.Join(root, c, path))
 		}
 		if err == nil {
 			m.homes[c] = made
@@ -44,6 +46,21 @@ func findV1(root string, paths map[string]string) (Manager, error) {
 		}
 	}
 	return m, nil
+}
+
+// makeHome makes this node's directory below parent, unless another controller of the same hierarchy has one: processors and their
+// accounting are often one, "cpu,cpuacct".
+func (m *v1) makeHome(parent string) (string, error) {
+	here, err := os.Stat(parent)
+	if err != nil {
+		return "", err
+	}
+	for _, made := range m.homes {
+		if there, err := os.Stat(filepath.Dir(made)); err == nil && os.SameFile(here, there) {
+			return made, nil
+		}
+	}
+	return makeHome(parent)
 }
 
 // Used is what the accounting controller has counted below the node's own directory.
@@ -78,6 +95,10 @@ func (m *v1) New(name string, limits Limits) (Group, error) {
 			continue
 		}
 		dir := filepath.Join(parent, name)
+		if slices.Contains(slices.Collect(maps.Values(g.dirs)), dir) { // controllers of one hierarchy
+			g.dirs[c] = dir
+			continue
+		}
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			_ = g.Remove()
 			return nil, fmt.Errorf("make control group: %w", err)
@@ -93,16 +114,8 @@ func (m *v1) New(name string, limits Limits) (Group, error) {
 
 // shares reports whether a controller's groups divide the processors. An idle group must stay out of them: it would get its
 // idle part of what the node's own group gets, which is as much as all the owner's programs together get (measured: a job
-// beside four actions took 2.06 times as long as alone; outside, where only their scheduling says idle, 1.02 times). The
-// accounting controller is often the same hierarchy by another name.
-func (m *v1) shares(controller string) bool {
-	if controller != "cpuacct" {
-		return controller == "cpu"
-	}
-	one, err := os.Stat(m.homes["cpu"])
-	other, otherErr := os.Stat(m.homes["cpuacct"])
-	return err == nil && otherErr == nil && os.SameFile(one, other)
-}
+// beside four actions took 2.06 times as long as alone; outside, where only their scheduling says idle, 1.02 times).
+func (m *v1) shares(controller string) bool { return m.homes[controller] == m.homes["cpu"] }
 
 type v1Group struct {
 	dirs map[string]string
