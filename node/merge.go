@@ -17,11 +17,13 @@ import (
 	"github.com/buildmesh/buildmesh/node/web"
 )
 
-// openMerging has actions that several members run at the same time be run once.
+// openMerging has actions that several members run at the same time be run once. The content is opened later, before anybody calls.
 func (l *leasing) openMerging() {
 	n := l.node
 	l.merger = merge.New(merge.Options{
-		Self: n.identity.ID(), Network: n.mesh.transport, Results: mergedResults{l}, Expect: l.initiator.Estimate, Caller: leaseCaller, Name: n.nameOf,
+		Self: n.identity.ID(), Network: n.mesh.transport, Results: mergedResults{l}, Expect: l.initiator.Estimate, Name: n.nameOf,
+		Caller: func(ctx context.Context) (peer.ID, error) { return n.content.guard.Admit(ctx) },
+		Missed: func(caller peer.ID, keys int) { n.content.guard.Missed(caller, keys) },
 		Keeper: func(k merge.Key) peer.ID { return n.content.company.Load().onehop.Keeper(cid.Key(k)) },
 	})
 	l.merger.Register(n.mesh.transport.ControlServer())

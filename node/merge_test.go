@@ -8,13 +8,17 @@ import (
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/receipt"
+	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/merge"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
 
 // another makes something else in each run.
@@ -206,6 +210,28 @@ func TestMergedResultIsMadeAgain(t *testing.T) {
 	}
 	if _, shared := (mergedResults{p.ben.machine.leasing}).Key(t.Context(), &action.Action{Digest: p.ben.action(t, "true")}); !shared {
 		t.Error("no other action is merged either")
+	}
+}
+
+// TestWhoGuessesHearsNothingOfRuns: a member that has asked for too much that is not here is not told what runs or was made
+// either.
+func TestWhoGuessesHearsNothingOfRuns(t *testing.T) {
+	p := newPair(t)
+	p.free()
+	conn, err := p.ben.mesh.transport.Control(t.Context(), p.ana.identity.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, key := leasev1.NewMergeClient(conn), make([]byte, 32)
+	p.ana.Node.content.guard.Missed(p.ben.identity.ID(), 4*share.MissBurst)
+	if _, err := client.Tell(t.Context(), &leasev1.TellRequest{Notices: []*leasev1.Notice{{Key: key, Kind: leasev1.Notice_KIND_BEGUN}}}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("told: %v", err)
+	}
+	if _, err := client.Await(t.Context(), &leasev1.AwaitRequest{Key: key}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("asked: %v", err)
+	}
+	if said := p.ana.Node.content.problems(); len(said) != 1 || said[0].Fix != "buildmesh revoke ben" {
+		t.Errorf("status says %v", said)
 	}
 }
 

@@ -106,7 +106,7 @@ func digests(fv repb.DigestFunction_Value, all []*repb.Digest) ([]digest.Digest,
 
 // FindMissingBlobs implements ContentAddressableStorage.
 func (s *Blobs) FindMissingBlobs(ctx context.Context, q *repb.FindMissingBlobsRequest) (*repb.FindMissingBlobsResponse, error) {
-	id, err := s.guard.admit(ctx)
+	id, err := s.guard.Admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (s *Blobs) FindMissingBlobs(ctx context.Context, q *repb.FindMissingBlobsRe
 	for _, d := range missing {
 		r.MissingBlobDigests = append(r.MissingBlobDigests, d.Proto())
 	}
-	s.guard.missed(id, len(r.MissingBlobDigests))
+	s.guard.Missed(id, len(r.MissingBlobDigests))
 	return r, nil
 }
 
@@ -140,7 +140,7 @@ func failure(err error) error {
 // BatchReadBlobs implements ContentAddressableStorage. What does not fit is RESOURCE_EXHAUSTED, to be asked
 // for again.
 func (s *Blobs) BatchReadBlobs(ctx context.Context, q *repb.BatchReadBlobsRequest) (*repb.BatchReadBlobsResponse, error) {
-	id, err := s.guard.admit(ctx)
+	id, err := s.guard.Admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s *Blobs) BatchReadBlobs(ctx context.Context, q *repb.BatchReadBlobsReques
 			item.Data = data[i]
 		}
 	}
-	s.guard.missed(id, missed)
+	s.guard.Missed(id, missed)
 	return r, s.guard.send(ctx, int(bytes))
 }
 
@@ -197,7 +197,7 @@ func (s *Blobs) SpliceBlob(context.Context, *repb.SpliceBlobRequest) (*repb.Spli
 // Read implements ByteStream for plain bytes.
 func (s *Blobs) Read(q *bspb.ReadRequest, stream grpc.ServerStreamingServer[bspb.ReadResponse]) error {
 	ctx := stream.Context()
-	id, err := s.guard.admit(ctx)
+	id, err := s.guard.Admit(ctx)
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func (s *Blobs) Read(q *bspb.ReadRequest, stream grpc.ServerStreamingServer[bspb
 	}
 	r, err := s.store.NewReader(ctx, d)
 	if err != nil {
-		s.guard.missed(id, 1)
+		s.guard.Missed(id, 1)
 		return failure(err)
 	}
 	defer r.Close()

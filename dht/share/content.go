@@ -64,7 +64,7 @@ func (s *Content) Register(to grpc.ServiceRegistrar) { contentv1.RegisterContent
 
 // Summary implements Content.
 func (s *Content) Summary(q *contentv1.SummaryRequest, stream grpc.ServerStreamingServer[contentv1.SummaryPart]) error {
-	if _, err := s.Guard.admit(stream.Context()); err != nil {
+	if _, err := s.Guard.Admit(stream.Context()); err != nil {
 		return err
 	}
 	if !q.Site {
@@ -103,7 +103,7 @@ func keys(raw [][]byte, limit int) ([]cid.Key, error) {
 
 // Results implements Content.
 func (s *Content) Results(ctx context.Context, q *contentv1.ResultsRequest) (*contentv1.ResultsResponse, error) {
-	id, err := s.Guard.admit(ctx)
+	id, err := s.Guard.Admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (s *Content) Results(ctx context.Context, q *contentv1.ResultsRequest) (*co
 		r.Answers[i].Complete = a.Complete
 		r.Answers[i].Holders = wirePeers(a.Holders)
 	}
-	s.Guard.missed(id, missed)
+	s.Guard.Missed(id, missed)
 	return r, nil
 }
 
@@ -146,7 +146,7 @@ func wirePeers(ids []peer.ID) [][]byte {
 
 // Announce implements Content.
 func (s *Content) Announce(ctx context.Context, q *contentv1.AnnounceRequest) (*contentv1.AnnounceResponse, error) {
-	id, err := s.Guard.admit(ctx)
+	id, err := s.Guard.Admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func (s *Content) Announce(ctx context.Context, q *contentv1.AnnounceRequest) (*
 
 // Forget implements Content.
 func (s *Content) Forget(ctx context.Context, q *contentv1.ForgetRequest) (*contentv1.ForgetResponse, error) {
-	id, err := s.Guard.admit(ctx)
+	id, err := s.Guard.Admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (s *Content) Forget(ctx context.Context, q *contentv1.ForgetRequest) (*cont
 
 // Find implements Content.
 func (s *Content) Find(ctx context.Context, q *contentv1.FindRequest) (*contentv1.FindResponse, error) {
-	id, err := s.Guard.admit(ctx)
+	id, err := s.Guard.Admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -190,13 +190,13 @@ func (s *Content) Find(ctx context.Context, q *contentv1.FindRequest) (*contentv
 			missed++
 		}
 	}
-	s.Guard.missed(id, missed)
+	s.Guard.Missed(id, missed)
 	return r, nil
 }
 
 // Reconcile implements Content.
 func (s *Content) Reconcile(ctx context.Context, q *contentv1.ReconcileRequest) (*contentv1.ReconcileResponse, error) {
-	id, err := s.Guard.admit(ctx)
+	id, err := s.Guard.Admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (s *Content) Reconcile(ctx context.Context, q *contentv1.ReconcileRequest) 
 
 // Keep implements Content.
 func (s *Content) Keep(ctx context.Context, q *contentv1.KeepRequest) (*contentv1.KeepResponse, error) {
-	id, err := s.Guard.admit(ctx)
+	id, err := s.Guard.Admit(ctx)
 	if err != nil {
 		return nil, err
 	}

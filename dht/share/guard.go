@@ -43,8 +43,8 @@ func NewGuard(caller func(context.Context) (peer.ID, bool), bytes int64) *Guard 
 	return g
 }
 
-// admit gives the member that calls. Errors are gRPC statuses.
-func (g *Guard) admit(ctx context.Context) (peer.ID, error) {
+// Admit gives the member that calls, unless it has asked for too much that is not here. Errors are gRPC statuses.
+func (g *Guard) Admit(ctx context.Context) (peer.ID, error) {
 	id, known := g.caller(ctx)
 	if !known {
 		return peer.ID{}, status.Error(codes.Unauthenticated, "only members of the mesh are served")
@@ -68,8 +68,8 @@ func (g *Guard) Refused() []peer.ID {
 	return slices.Collect(maps.Keys(g.refused))
 }
 
-// missed notes that a member asked for n things that are not here.
-func (g *Guard) missed(id peer.ID, n int) {
+// Missed notes that a member asked for n things that are not here.
+func (g *Guard) Missed(id peer.ID, n int) {
 	budget := g.budget(id)
 	for n > 0 { // a reservation may not be larger than the burst
 		part := min(n, MissBurst)

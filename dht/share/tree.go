@@ -16,7 +16,7 @@ import (
 // it is stored. What is not here is left out; a tree of more than MaxTree directories or MaxTreeBytes is broken off.
 func (s *Blobs) GetTree(q *repb.GetTreeRequest, stream grpc.ServerStreamingServer[repb.GetTreeResponse]) error {
 	ctx := stream.Context()
-	id, err := s.guard.admit(ctx)
+	id, err := s.guard.Admit(ctx)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *Blobs) GetTree(q *repb.GetTreeRequest, stream grpc.ServerStreamingServe
 		for i, b := range data {
 			if b == nil {
 				if batch[i] == root[0] {
-					s.guard.missed(id, 1)
+					s.guard.Missed(id, 1)
 					return failure(cas.ErrNotFound)
 				}
 				continue

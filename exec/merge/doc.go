@@ -21,6 +21,7 @@
 //   - What takes less than Worth as a rule is neither told nor waited for.
 //   - A board has at most MaxNotices, and MaxPerPeer of one member. They lapse after TTL unless they are renewed, those of
 //     results after MadeFor.
+//   - A key of which nothing is known counts as a guess of the caller's (Options.Missed).
 //   - Everything is safe for concurrent use, a Board alone is not. Close ends and waits for everything.
 //
 // What it does not do: it opens no socket, moves no blobs, knows neither trust nor what is private

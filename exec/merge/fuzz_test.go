@@ -42,7 +42,7 @@ func FuzzTell(f *testing.F) {
 	} {
 		f.Add(encoded(f, &leasev1.TellRequest{Notices: notices}))
 	}
-	m := New(Options{Self: ana, Caller: callerOf})
+	m := New(Options{Self: ana, Caller: callerOf, Missed: func(peer.ID, int) {}})
 	f.Cleanup(m.Close)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := &leasev1.TellRequest{}

@@ -119,6 +119,7 @@ type node struct {
 	known    place.Estimate      // of all its actions
 	tells    int                 // calls of Tell to it
 	awaits   int                 // calls of Await to it
+	misses   int                 // keys it was asked for and knew nothing of
 	lie      leasev1.MergeServer // what it serves in place of its merger
 }
 
@@ -126,7 +127,7 @@ func (l *lab) node(id peer.ID) *node {
 	n := &node{lab: l, id: id, down: make(chan struct{}), stored: map[Key]*repb.ActionResult{}}
 	n.merger = New(Options{
 		Self: id, Keeper: l.keeper, Network: n, Results: shared{n}, Caller: callerOf, Name: func(id peer.ID) string { return fmt.Sprint("n", id[0]) },
-		Expect: n.expect,
+		Expect: n.expect, Missed: n.missed,
 	})
 	n.table = flight.New(flight.Options{
 		Blobs: l, Executor: n, Results: n, Merger: n.merger, Status: func(err error) error { return status.Error(codes.Internal, err.Error()) }, Worker: n.name(),
@@ -135,6 +136,9 @@ func (l *lab) node(id peer.ID) *node {
 	l.nodes = append(l.nodes, n)
 	return n
 }
+
+// missed counts what it was asked for in vain.
+func (n *node) missed(_ peer.ID, keys int) { n.set(func(n *node) { n.misses += keys }) }
 
 // expect is what is known of its actions.
 func (n *node) expect(string) place.Estimate {

@@ -203,6 +203,33 @@ func TestNotMerged(t *testing.T) {
 	}
 }
 
+// TestGuessesAreCounted: a key of which nothing is known, told of or asked for, is counted; what is known and what ends is not.
+func TestGuessesAreCounted(t *testing.T) {
+	inLab(t, 2, func(t *testing.T, l *lab) {
+		n := l.nodes[0]
+		d := l.action("a", 10*time.Second)
+		running, stored, known := keyOf(d), Key{1}, Key{2}
+		n.asks(d)
+		time.Sleep(time.Second)
+		n.set(func(n *node) { n.stored[stored] = &repb.ActionResult{} })
+		n.merger.note(n.id, notice{key: known, kind: leasev1.Notice_KIND_MADE})
+		for _, k := range []Key{running, stored, {3}} {
+			if _, err := n.merger.Await(from(l.nodes[1].id), &leasev1.AwaitRequest{Key: k[:]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		guess, other := Key{4}, Key{5}
+		if _, err := n.merger.Tell(from(l.nodes[1].id), &leasev1.TellRequest{Notices: []*leasev1.Notice{
+			{Key: known[:], Kind: leasev1.Notice_KIND_BEGUN}, {Key: guess[:], Kind: leasev1.Notice_KIND_BEGUN}, {Key: other[:], Kind: leasev1.Notice_KIND_ENDED},
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		if n.misses != 2 {
+			t.Errorf("%d keys are counted, want 2", n.misses)
+		}
+	})
+}
+
 // liar keeps boards and claims to run things.
 type liar struct {
 	leasev1.UnimplementedMergeServer

@@ -59,7 +59,8 @@ type Options struct {
 	Network Network
 	Results Results
 	Expect  func(mnemonic string) place.Estimate       // what such actions take
-	Caller  func(ctx context.Context) (peer.ID, error) // who calls, from the connection
+	Caller  func(ctx context.Context) (peer.ID, error) // who calls, from the connection; an error, a gRPC status, refuses the call
+	Missed  func(caller peer.ID, keys int)             // told of how many keys of a call nothing was known: who guesses has many
 	Name    func(id peer.ID) string                    // of a peer, for people
 }
 

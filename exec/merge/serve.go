@@ -34,13 +34,17 @@ func (m *Merger) Tell(ctx context.Context, in *leasev1.TellRequest) (*leasev1.Te
 		}
 	}
 	answer := &leasev1.TellResponse{Earlier: make([][]byte, len(notices))}
+	missed := 0
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	for i, n := range notices {
 		if earlier := m.note(caller, n); !earlier.IsZero() {
 			answer.Earlier[i] = earlier[:]
+		} else if n.kind == leasev1.Notice_KIND_BEGUN {
+			missed++
 		}
 	}
+	m.mu.Unlock()
+	m.options.Missed(caller, missed)
 	return answer, nil
 }
 
@@ -109,6 +113,9 @@ func (m *Merger) Await(ctx context.Context, in *leasev1.AwaitRequest) (*leasev1.
 	receipts, err := m.options.Results.Receipts(k)
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, "the receipts cannot be read")
+	}
+	if len(receipts) == 0 {
+		m.options.Missed(caller, 1)
 	}
 	return &leasev1.AwaitResponse{Receipts: receipts}, nil
 }
