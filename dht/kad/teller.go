@@ -24,15 +24,20 @@ const (
 	gathering = 20 * time.Millisecond
 	// tellWithin bounds what is sent at once.
 	tellWithin = 10 * time.Second
+	// retryAfter is how long keys wait that were lost on their way, and twice as long each time; after so many attempts they
+	// are left for the next reprovide.
+	retryAfter = time.Second
+	attempts   = 5
 )
 
 // teller sends the DHT's messages. The DHT has one message for each key that a peer is told of; those to a peer that is
-// connected are gathered to one of many keys. What is lost with a connection is told again with everything else. Safe for
-// concurrent use; end it with close.
+// connected are gathered to one of many keys. What is lost with a connection is told again a few times, and then with everything
+// else. Safe for concurrent use; end it with close.
 type teller struct {
 	pb.MessageSender
 	caller caller
-	ctx    context.Context // ends with close
+	after  func(time.Duration) <-chan time.Time // time.After
+	ctx    context.Context                      // ends with close
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 
@@ -41,7 +46,7 @@ type teller struct {
 }
 
 func newTeller(c caller, m pb.MessageSender) *teller {
-	t := &teller{MessageSender: m, caller: c, waiting: map[lpeer.ID][]cid.Key{}}
+	t := &teller{MessageSender: m, caller: c, after: time.After, waiting: map[lpeer.ID][]cid.Key{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -67,7 +72,7 @@ func (t *teller) SendMessage(ctx context.Context, to lpeer.ID, m *pb.Message) er
 	if err := t.ctx.Err(); err != nil {
 		return err
 	}
-	if _, tended := t.waiting[to]; !tended {
+	if _, telling := t.waiting[to]; !telling {
 		t.ended.Go(func() { t.tell(to) })
 	}
 	t.waiting[to] = append(t.waiting[to], key)
@@ -77,35 +82,45 @@ func (t *teller) SendMessage(ctx context.Context, to lpeer.ID, m *pb.Message) er
 // tell sends a peer what waits for it, when more had time to come, until nothing waits any more. It is one message after
 // the other: a slow peer is not told of more than it takes.
 func (t *teller) tell(to lpeer.ID) {
-	tick := time.NewTicker(gathering)
-	defer tick.Stop()
-	for {
+	wait := gathering
+	for attempt, left := 1, true; left; {
 		select {
-		case <-tick.C:
+		case <-t.after(wait):
 		case <-t.ctx.Done():
 			return
 		}
 		t.mu.Lock()
 		keys := t.waiting[to]
-		if len(keys) == 0 {
-			delete(t.waiting, to)
-			t.mu.Unlock()
-			return
-		}
 		t.waiting[to] = nil
 		t.mu.Unlock()
-		t.send(to, keys)
+		lost := t.send(to, keys)
+		if len(lost) == 0 || attempt == attempts {
+			lost, attempt, wait = nil, 1, gathering
+		} else {
+			wait = retryAfter << (attempt - 1)
+			attempt++
+		}
+		t.mu.Lock()
+		t.waiting[to] = append(lost, t.waiting[to]...)
+		if left = len(t.waiting[to]) > 0; !left {
+			delete(t.waiting, to)
+		}
+		t.mu.Unlock()
 	}
 }
 
-// send tells a peer of keys.
-func (t *teller) send(to lpeer.ID, keys []cid.Key) {
+// send tells a peer of keys and gives those that were lost on their way.
+func (t *teller) send(to lpeer.ID, keys []cid.Key) (lost []cid.Key) {
 	ctx, cancel := context.WithTimeout(t.ctx, tellWithin)
 	defer cancel()
-	_ = locate.Batches(keys, func(_ int, piece []cid.Key) error {
+	_ = locate.Batches(keys, func(at int, piece []cid.Key) error {
 		_, err := t.caller.exchange(ctx, to, tellProtocol, piece, 1)
+		if err != nil {
+			lost = keys[at:]
+		}
 		return err
 	})
+	return lost
 }
 
 // idle reports whether nothing waits and nothing is under way.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	lpeer "github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/locate/locatetest"
 )
 
@@ -26,38 +29,108 @@ func (s *singly) SendMessage(ctx context.Context, to lpeer.ID, m *pb.Message) er
 	return s.MessageSender.SendMessage(ctx, to, m)
 }
 
-// Many keys are told in few messages, and all of them are found.
-func TestToldTogether(t *testing.T) {
-	all := join(t, 3)
-	keys := locatetest.Keys("together", 1000)
-	alone := &singly{MessageSender: all[0].teller.MessageSender}
-	all[0].teller.MessageSender = alone
-	var messages atomic.Int64
+// counting has every node but the first count the messages it is told by, and answer as many of them as are lost with an end of
+// the stream.
+func counting(all []*Locator, lost int64) (messages *atomic.Int64) {
+	messages = new(atomic.Int64)
 	for _, l := range all[1:] {
 		l.budget *= 100 // what is found counts here, however busy the machine is
 		records := listener{l.dht.ProviderStore()}
 		l.host.SetStreamHandler(tellProtocol, func(s network.Stream) {
-			messages.Add(1)
+			if messages.Add(1) <= lost {
+				s.Reset()
+				return
+			}
 			records.serve(s)
 		})
 	}
-	if err := all[0].Announce(t.Context(), keys); err != nil {
-		t.Fatal(err)
-	}
-	settle(t, all)
-	if n := alone.told.Load(); n > 0 {
-		t.Errorf("%d keys were told one by one", n)
-	}
-	if n := messages.Load(); n < 2 || n > int64(len(keys)) {
-		t.Errorf("%d messages for %d keys at two peers", n, len(keys))
-	}
-	found, err := all[2].Find(t.Context(), keys[:100])
+	return messages
+}
+
+// found reports how many of the keys a node finds at the first one, and at nobody else.
+func found(t *testing.T, all []*Locator, by *Locator, keys []cid.Key) (n int) {
+	t.Helper()
+	who, err := by.Find(t.Context(), keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, ids := range found {
-		if len(ids) != 1 || ids[0] != all[0].self {
-			t.Errorf("key %d is at %v", i, ids)
+	for _, ids := range who {
+		if len(ids) == 1 && ids[0] == all[0].self {
+			n++
+		}
+	}
+	return n
+}
+
+// Many keys are told in one message a peer, and all of them are found.
+func TestToldTogether(t *testing.T) {
+	all := join(t, 3)
+	keys := locatetest.Keys("together", 1000)
+	first := all[0].teller
+	alone := &singly{MessageSender: first.MessageSender}
+	first.MessageSender = alone
+	gathered := make(chan time.Time)
+	first.after = func(time.Duration) <-chan time.Time { return gathered }
+	messages := counting(all, 0)
+	if err := all[0].Announce(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all keys wait for both peers", func() bool {
+		first.mu.Lock()
+		defer first.mu.Unlock()
+		n := 0
+		for _, l := range all[1:] {
+			n += len(first.waiting[l.host.ID()])
+		}
+		return n == 2*len(keys)
+	})
+	close(gathered)
+	settle(t, all)
+	if single, n := alone.told.Load(), messages.Load(); single != 0 || n != 2 {
+		t.Errorf("%d keys at two peers were told in %d messages and %d singly", len(keys), n, single)
+	}
+	if n := found(t, all, all[2], keys[:100]); n != 100 {
+		t.Errorf("%d of 100 keys are found", n)
+	}
+}
+
+// What is lost on its way is told again, each time later, and given up in the end.
+func TestToldAgain(t *testing.T) {
+	for _, c := range []struct {
+		lost  int64
+		waits []time.Duration
+		found int
+	}{
+		{3, []time.Duration{gathering, time.Second, 2 * time.Second, 4 * time.Second}, 10},
+		{100, []time.Duration{gathering, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}, 0},
+	} {
+		all := join(t, 2)
+		keys := locatetest.Keys("lost", 10)
+		gathered := make(chan time.Time)
+		var mu sync.Mutex // guards waits
+		var waits []time.Duration
+		all[0].teller.after = func(d time.Duration) <-chan time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			waits = append(waits, d)
+			return gathered
+		}
+		messages := counting(all, c.lost)
+		if err := all[0].Announce(t.Context(), keys); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "all keys wait", func() bool {
+			all[0].teller.mu.Lock()
+			defer all[0].teller.mu.Unlock()
+			return len(all[0].teller.waiting[all[1].host.ID()]) == len(keys)
+		})
+		close(gathered)
+		settle(t, all)
+		if n := messages.Load(); !slices.Equal(waits, c.waits) || n != int64(len(c.waits)) {
+			t.Errorf("%d lost: told %d times, after %v", c.lost, n, waits)
+		}
+		if n := found(t, all, all[1], keys); n != c.found {
+			t.Errorf("%d lost: %d keys are found, want %d", c.lost, n, c.found)
 		}
 	}
 }
