@@ -186,7 +186,7 @@ func underPlans(t *testing.T, l *lab.Lab, within time.Duration, b build) {
 				t.Errorf("seed %d: outputs differ", seed)
 			}
 		})
-		took, err := lab.Eventually(t.Context(), time.Minute, func(ctx context.Context) error { return Left(ctx, l) })
+		took, err := lab.Eventually(t.Context(), time.Minute, l.Left)
 		if err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}

@@ -15,7 +15,7 @@
 //
 // A build is disturbed from begin to end; then everything is healed. It has to succeed, every output has to be, byte for
 // byte, that of an undisturbed build, and no process, mount, directory, control group, slot or pin of an action may be left
-// (see Left). How many actions ran at other members is logged: a seed in which all stayed at home has disturbed nothing.
+// (see Left of testnet/lab). How many actions ran at other members is logged: a seed in which all stayed at home has disturbed nothing.
 //
 // Promises: the same seed makes the same plan; it never disturbs the node that builds, and always leaves one other
 // undisturbed. Events on the network do not overlap, others do. What is disturbed is healed again before the next build;

@@ -68,7 +68,7 @@ func TestEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := lab.Eventually(t.Context(), time.Minute, func(ctx context.Context) error { return Left(ctx, l) }); err != nil {
+		if _, err := lab.Eventually(t.Context(), time.Minute, l.Left); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}

@@ -33,6 +33,19 @@ func signs(change func(*rogue, *receipt.Statement) error) func(*rogue, cid.Key, 
 	}
 }
 
+// first is the first result that this member's node had a receipt of.
+func (r *rogue) first() (raw []byte, made receipt.Statement, err error) {
+	if len(r.keys) == 0 {
+		return nil, made, errors.New("this member has built nothing, and cannot know under which key results are kept")
+	}
+	all, err := r.receipts.Raw(r.keys[:1])
+	if err != nil {
+		return nil, made, err
+	}
+	made, err = receipt.Peek(all[0][0])
+	return all[0][0], made, err
+}
+
 // replay answers with the receipts of another action.
 func replay(r *rogue, asked cid.Key, a *contentv1.Answer) error {
 	for _, k := range r.keys {

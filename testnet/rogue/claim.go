@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"strconv"
 
 	"github.com/buildmesh/buildmesh/dht/cid"
-	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/testnet/sample"
 )
 
@@ -14,14 +12,7 @@ const boasted = 150
 
 // boasts claims what this member has, and what it has not.
 func boasts(r *rogue) ([]cid.Key, error) {
-	if len(r.keys) == 0 {
-		return nil, errors.New("of what has been built nowhere, only who has built something knows the key")
-	}
-	raw, err := r.receipts.Raw(r.keys[:1])
-	if err != nil {
-		return nil, err
-	}
-	made, err := receipt.Peek(raw[0][0])
+	_, made, err := r.first()
 	if err != nil {
 		return nil, err
 	}

@@ -37,14 +37,16 @@ func run(ctx context.Context, args []string) error {
 	if err := r.known(ctx); err != nil {
 		return err
 	}
-	if part.deed == nil {
-		fmt.Println("ready")
-		<-ctx.Done()
-		return nil
+	if part.deed != nil {
+		said, err := part.deed(ctx, r)
+		for _, line := range said {
+			fmt.Println(line)
+		}
+		if err != nil || !part.stays {
+			return err
+		}
 	}
-	said, err := part.deed(ctx, r)
-	for _, line := range said {
-		fmt.Println(line)
-	}
-	return err
+	fmt.Println("ready")
+	<-ctx.Done()
+	return nil
 }

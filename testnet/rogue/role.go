@@ -24,7 +24,9 @@ type role struct {
 	stream func(to grpc.ServerStreamingServer[bspb.ReadResponse], data []byte) error // sends instead of the bytes of a large one
 	answer func(*rogue, cid.Key, *contentv1.Answer) error                            // spoils what it tells of a result that it has
 	claims func(*rogue) ([]cid.Key, error)                                           // the results its summary is of, instead of those that it has
-	deed   func(context.Context, *rogue) (said []string, err error)                  // does by itself, and then ends
+	deed   func(context.Context, *rogue) (said []string, err error)                  // does by itself
+	stays  bool                                                                      // when its deed is done
+	lends  *lending                                                                  // how it runs what others give it; nil: it lends nothing
 }
 
 // roles are the roles by name.
@@ -65,10 +67,16 @@ var roles = map[string]role{
 		batch:  func(_ context.Context, r *repb.BatchReadBlobsResponse) { explosive(r) },
 		stream: endless,
 	},
-	"thicket": {answer: signs(grow)},
-	"boaster": {claims: boasts},
-	"miser":   {claims: func(*rogue) ([]cid.Key, error) { return nil, nil }},
-	"snoop":   {deed: snoop},
+	"thicket":   {answer: signs(grow)},
+	"boaster":   {claims: boasts},
+	"miser":     {claims: func(*rogue) ([]cid.Key, error) { return nil, nil }},
+	"snoop":     {deed: snoop},
+	"poacher":   {deed: poach, stays: true},
+	"idler":     {lends: &lending{cores: 4, silent: true}},
+	"beater":    {lends: &lending{cores: 4, makes: forEver}},
+	"evictor":   {lends: &lending{cores: 4, makes: evict}},
+	"latecomer": {lends: &lending{cores: 4, makes: outdated, signs: signedLongAgo}},
+	"braggart":  {lends: &lending{cores: absurdCores, memory: absurdMemory, makes: inNoTime, signs: signed}},
 	"foreigner": {answer: signs(func(r *rogue, s *receipt.Statement) error {
 		s.Mesh = r.identity.ID().String()
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/dht/summary"
+	"github.com/buildmesh/buildmesh/exec/lease"
 	"github.com/buildmesh/buildmesh/mesh/facts"
 	"github.com/buildmesh/buildmesh/mesh/hello"
 	"github.com/buildmesh/buildmesh/mesh/member"
@@ -47,8 +49,9 @@ type rogue struct {
 	store    *cas.Store
 	receipts *receipt.Store
 	summary  *summary.Publisher
-	keys     []cid.Key // of the results it has
-	claimed  []cid.Key // of those it says it has
+	executor *lease.Executor // of a role that lends
+	keys     []cid.Key       // of the results it has
+	claimed  []cid.Key       // of those it says it has
 
 	closing []func() error
 	serving sync.WaitGroup
@@ -114,6 +117,9 @@ func (r *rogue) serve() error {
 		Guard: guard, Publisher: r.summary, Index: noted, Known: results{r},
 		OneHop: onehop.New(r.identity.ID(), noted, locate.Only(func() []locate.Member { return nil }), r.links),
 	}})
+	if r.role.lends != nil {
+		r.lend(r.links.ControlServer())
+	}
 	if err := r.receipts.Keys(func(k cid.Key) error { r.keys = append(r.keys, k); return nil }); err != nil {
 		return err
 	}
@@ -135,8 +141,10 @@ func (r *rogue) close() {
 	r.serving.Wait()
 }
 
-// others are the members that are alive.
-func (r *rogue) others() []roster.Member { return r.presence.Roster.Now().In(roster.Alive) }
+// others are the members that are alive, by name.
+func (r *rogue) others() []roster.Member {
+	return slices.SortedFunc(slices.Values(r.presence.Roster.Now().In(roster.Alive)), func(a, b roster.Member) int { return cmp.Compare(a.Name, b.Name) })
+}
 
 // known waits until the others have told of themselves and name this member as a holder of what it claims to have.
 func (r *rogue) known(ctx context.Context) error {
@@ -182,6 +190,9 @@ func (r *rogue) known(ctx context.Context) error {
 // says is what this member tells of itself: what an honest one says of its machine, as the role bends it.
 func (r *rogue) says(honest facts.Facts) facts.Facts {
 	honest.Version, honest.Queued, honest.Reason = version, 0, ""
+	if r.role.lends != nil {
+		return r.role.lends.offers(honest)
+	}
 	honest.State = facts.CacheOnly
 	return honest
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
-	"slices"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc"
@@ -16,7 +14,6 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/share"
-	"github.com/buildmesh/buildmesh/mesh/roster"
 	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
 )
 
@@ -37,9 +34,7 @@ func snoop(ctx context.Context, r *rogue) (said []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	victims := r.others()
-	slices.SortFunc(victims, func(a, b roster.Member) int { return cmp.Compare(a.Name, b.Name) })
-	for _, m := range victims {
+	for _, m := range r.others() {
 		control, err := r.links.Control(ctx, m.ID)
 		if err != nil {
 			return nil, err

@@ -51,6 +51,31 @@ type Built struct {
 // Build has a sample run, unless its result is known, and reads its output. An error is what the endpoint says when there is
 // no result.
 func (c *Client) Build(ctx context.Context, s Sample) (*Built, error) {
+	operation, err := c.follow(ctx, s, (*longrunningpb.Operation).GetDone)
+	if err != nil {
+		return nil, err
+	}
+	return c.built(ctx, s, operation)
+}
+
+// Begin has a sample run and returns when it does, with the name of the node it runs on. It goes on while ctx lives, and
+// longer only if somebody else asked for it too.
+func (c *Client) Begin(ctx context.Context, s Sample) (worker string, err error) {
+	_, err = c.follow(ctx, s, func(operation *longrunningpb.Operation) bool {
+		told := &repb.ExecuteOperationMetadata{}
+		if operation.GetMetadata().UnmarshalTo(told) == nil && told.Stage == repb.ExecutionStage_EXECUTING {
+			worker = told.PartialExecutionMetadata.GetWorker()
+		}
+		return worker != "" || operation.Done
+	})
+	if err == nil && worker == "" {
+		err = errors.New("it was done before it was said to run")
+	}
+	return worker, err
+}
+
+// follow asks for the result of a sample and gives the operation as it is when it is so far.
+func (c *Client) follow(ctx context.Context, s Sample, soFar func(*longrunningpb.Operation) bool) (*longrunningpb.Operation, error) {
 	stream, err := c.execute(ctx, s)
 	if err != nil {
 		return nil, err
@@ -60,11 +85,8 @@ func (c *Client) Build(ctx context.Context, s Sample) (*Built, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, errors.New("the stream ended before the operation was done")
 		}
-		if err != nil {
-			return nil, err
-		}
-		if operation.Done {
-			return c.built(ctx, s, operation)
+		if err != nil || soFar(operation) {
+			return operation, err
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // Package sample has small actions whose outputs everybody can work out, and a client that builds them.
 //
-// Nouns: Sample (an action: a shell repeats a name until a file is full), Client (of one endpoint), Built (what became of a
+// Nouns: Sample (an action: a shell repeats a name until a file is full, and may sleep before), Client (of one endpoint), Built (what became of a
 // sample).
 //
 //	client, err := sample.Dial("unix:" + socket)

@@ -3,9 +3,12 @@ package sample
 import (
 	"strings"
 	"testing"
+	"time"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/testnet/wrong"
 )
@@ -42,6 +45,17 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// Who wants to know where a sample runs is not told when it has run.
+func TestBegin(t *testing.T) {
+	client, slow := endpoint(t, wrong.None), Sample{Name: "slow", Size: 6, Takes: time.Millisecond}
+	if worker, err := client.Begin(t.Context(), slow); err == nil { // this endpoint tells of no worker while it runs
+		t.Errorf("begun on %q", worker)
+	}
+	if b, err := client.Build(t.Context(), slow); err != nil || !b.Right {
+		t.Errorf("built: %+v, %v", b, err)
+	}
+}
+
 // Bytes that are not the sample's are seen to be others.
 func TestWrongBytes(t *testing.T) {
 	client, one := endpoint(t, wrong.None), Sample{Name: "one", Size: 6}
@@ -59,6 +73,23 @@ func TestWrongBytes(t *testing.T) {
 	}
 }
 
+// A sample is known by its command.
+func TestOf(t *testing.T) {
+	for _, want := range []Sample{{Name: "one", Size: 6}, {Name: "two", Size: 7, Takes: time.Second}} {
+		_, rest := want.encode()
+		command := &repb.Command{}
+		if err := proto.Unmarshal(rest[0], command); err != nil {
+			t.Fatal(err)
+		}
+		if s, path, err := Of(command.Arguments); err != nil || s != want || path != command.OutputPaths[0] {
+			t.Errorf("%q is taken for %+v at %q, %v", command.Arguments, s, path, err)
+		}
+		if s, _, err := Of(command.Arguments[1:]); err == nil {
+			t.Errorf("what is no sample is taken for %+v", s)
+		}
+	}
+}
+
 // Equal samples are equal actions, unlike ones are not, and a content has its size.
 func TestSample(t *testing.T) {
 	one := Sample{Name: "one", Size: 6}
@@ -68,7 +99,7 @@ func TestSample(t *testing.T) {
 	if again := (Sample{Name: "one", Size: 6}); again.Digest() != one.Digest() {
 		t.Error("equal samples are unlike actions")
 	}
-	for _, other := range []Sample{{Name: "two", Size: 6}, {Name: "one", Size: 7}} {
+	for _, other := range []Sample{{Name: "two", Size: 6}, {Name: "one", Size: 7}, {Name: "one", Size: 6, Takes: time.Second}} {
 		if other.Digest() == one.Digest() {
 			t.Errorf("%+v is the same action as %+v", other, one)
 		}

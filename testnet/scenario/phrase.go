@@ -43,10 +43,13 @@ const (
 	Attack        Phrase = "NAME attacks NAME with TEXT"
 	Plays         Phrase = "NAME plays TEXT"
 	Build         Phrase = "NAME builds TEXT"
+	Begin         Phrase = "NAME begins TEXT"
+	WithinBuilds  Phrase = "within DURATION NAME builds TEXT"
 	Has           Phrase = "NAME has TEXT"
 	Rots          Phrase = "disk of NAME rots TEXT"
 	Lacks         Phrase = "NAME lacks TEXT"
 	WithinFinds   Phrase = "within DURATION NAME finds TEXT"
+	WithinLeft    Phrase = "within DURATION nothing is left"
 	Wait          Phrase = "wait DURATION"
 	Note          Phrase = "note NAMES"
 	AsNoted       Phrase = "within DURATION NAMES is/are as noted"
@@ -90,10 +93,13 @@ func Phrases() []Meaning {
 		{Attack, "play an adversary on the first machine against the second"},
 		{Plays, "end the node and put an adversary in its seat: a member that means no good; prints what it has to tell"},
 		{Build, "have the node build samples, all at once, and print who ran each and whether its bytes are right"},
+		{Begin, "have the node build samples and print where each runs, without waiting for the end"},
+		{WithinBuilds, "have the node build samples, as long as the sentence says at most, and print the same"},
 		{Has, "have the node build samples and print nothing: they must be right, wherever they come from"},
 		{Rots, "change a byte of each sample's output in the files of the node's store, as anybody who may write there can"},
 		{Lacks, "ask the node for the results of samples: neither it nor its mesh must have one"},
 		{WithinFinds, "ask the node for the results of samples until they are known to it or its mesh, and print whether the bytes are right"},
+		{WithinLeft, "what actions and leases take on the nodes that run comes to nothing: processes, directories, slots, pins"},
 		{Wait, "let time pass"},
 		{Note, "remember the nodes' memory and goroutines"},
 		{Join, "invite with the last node and join with the others"},

@@ -20,13 +20,23 @@ import (
 // buildLimit is how long samples may take.
 const buildLimit = time.Minute
 
-// parseSamples reads names of samples, b1..b9 for several, and after `with size=` the size of their outputs, which else is 100 bytes.
+// parseSamples reads names of samples, b1..b9 for several, and after `with` the `size=` of their outputs, which else is 100
+// bytes, and the time each `takes=`.
 func parseSamples(text string) ([]sample.Sample, error) {
-	names, size, large := strings.Cut(text, " with size=")
-	bytes := int64(100)
-	if large {
+	names, options, _ := strings.Cut(text, " with ")
+	like := sample.Sample{Size: 100}
+	for option := range strings.FieldsSeq(options) {
+		key, value, _ := strings.Cut(option, "=")
 		var err error
-		if bytes, err = strconv.ParseInt(size, 10, 64); err != nil {
+		switch key {
+		case "size":
+			like.Size, err = strconv.ParseInt(value, 10, 64)
+		case "takes":
+			like.Takes, err = time.ParseDuration(value)
+		default:
+			err = fmt.Errorf("samples have no %s", key)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -37,7 +47,8 @@ func parseSamples(text string) ([]sample.Sample, error) {
 			return nil, err
 		}
 		for _, name := range some {
-			samples = append(samples, sample.Sample{Name: name, Size: bytes})
+			like.Name = name
+			samples = append(samples, like)
 		}
 	}
 	return samples, nil
@@ -128,6 +139,38 @@ func (w *World) each(ctx context.Context, step scenario.Step, do func(*sample.Cl
 func (w *World) build(ctx context.Context, step scenario.Step) ([]string, error) {
 	all, err := w.each(ctx, step, (*sample.Client).Build)
 	return all.lines(), err
+}
+
+// withinBuilds is build with another limit.
+func (w *World) withinBuilds(ctx context.Context, step scenario.Step) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(float64(step.Duration)*w.Patience))
+	defer cancel()
+	return w.build(ctx, step)
+}
+
+// begin has a node build samples and prints where each runs. They go on until they end or the world does.
+func (w *World) begin(ctx context.Context, step scenario.Step) ([]string, error) {
+	samples, err := parseSamples(step.Rest)
+	if err != nil {
+		return nil, err
+	}
+	client, err := w.dial(step.Names[0])
+	if err != nil {
+		return nil, err
+	}
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
+	w.begun = append(w.begun, end, client.Close)
+	limit := time.AfterFunc(buildLimit, end)
+	var lines []string
+	for _, s := range samples {
+		worker, err := client.Begin(lasting, s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		}
+		lines = append(lines, s.Name+": runs on "+worker)
+	}
+	limit.Stop()
+	return lines, nil
 }
 
 // has is build without a line to print.

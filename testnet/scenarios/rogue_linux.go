@@ -71,7 +71,7 @@ func (w *World) seat(ctx context.Context, n *lab.Node, role string) (said []stri
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if lines.Text() == rogueReady {
 			w.rogues = append(w.rogues, cmd)
-			return nil, nil
+			return said, nil
 		}
 		said = append(said, lines.Text())
 	}

@@ -26,6 +26,7 @@ type World struct {
 	notes  map[string]note   // by node
 	ids    map[string]string // peer ids by node
 	rogues []*exec.Cmd       // that run
+	begun  []func()          // end what was begun
 }
 
 // New is a world without machines.
@@ -34,8 +35,11 @@ func New(l *lab.Lab) *World {
 		codes: map[string]string{}, notes: map[string]note{}, ids: map[string]string{}}
 }
 
-// Close ends the rogues; the lab's nodes are the lab's.
+// Close ends the rogues and what was begun; the lab's nodes are the lab's.
 func (w *World) Close() {
+	for _, end := range w.begun {
+		end()
+	}
 	for _, cmd := range w.rogues {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -50,7 +54,8 @@ func (w *World) Do(ctx context.Context, step scenario.Step) ([]string, error) {
 		scenario.Run: w.run, scenario.Keep: w.keep, scenario.WithinPrinted: w.withinPrinted,
 		scenario.Within: w.within, scenario.WithinAll: w.withinAll, scenario.Throughout: w.throughout,
 		scenario.Note: w.note, scenario.AsNoted: w.asNoted, scenario.Attack: w.attack,
-		scenario.Plays: w.play, scenario.Build: w.build, scenario.Has: w.has, scenario.Lacks: w.lacks, scenario.Rots: w.rots, scenario.WithinFinds: w.withinFinds,
+		scenario.Plays: w.play, scenario.Build: w.build, scenario.WithinBuilds: w.withinBuilds, scenario.Begin: w.begin,
+		scenario.Has: w.has, scenario.Lacks: w.lacks, scenario.Rots: w.rots, scenario.WithinFinds: w.withinFinds, scenario.WithinLeft: w.withinLeft,
 	}[step.Phrase]
 	if do != nil {
 		return do(ctx, step)
@@ -218,6 +223,11 @@ func (w *World) withinPrinted(ctx context.Context, step scenario.Step) (said []s
 		return nil
 	})
 	return said, err
+}
+
+// withinLeft waits until nothing of actions and leases is left on the nodes that run.
+func (w *World) withinLeft(ctx context.Context, step scenario.Step) ([]string, error) {
+	return nil, w.wait(ctx, step, func(ctx context.Context) error { return w.Lab.Left(ctx) })
 }
 
 // wait waits until check holds, at most as long as the sentence says times the patience, and tells how long it took.

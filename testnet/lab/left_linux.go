@@ -1,4 +1,4 @@
-package chaos
+package lab
 
 import (
 	"bytes"
@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"github.com/buildmesh/buildmesh/testnet/lab"
 )
 
-// Left is what actions have left on the nodes of a lab when nothing runs any more: processes and mounts in their scratch
+// Left is what actions have left on the nodes when nothing runs any more: processes and mounts in their scratch
 // directories, these directories, control groups, also those of a node's earlier lives, slots that are taken, pins,
 // operations. It is nil when nothing is.
-func Left(ctx context.Context, l *lab.Lab) error {
+func (l *Lab) Left(ctx context.Context) error {
 	if err := mounted(l.Dir()); err != nil {
 		return err
 	}
