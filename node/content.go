@@ -64,8 +64,8 @@ type company struct {
 	kind    func() locate.Kind // of the locator in use
 	blobs   *blobIndex
 	fetcher *fetch.Fetcher
-	distant *distance.Table
-	copying *fetch.Fetcher // of copies
+	distant *distance.Table // how far other sites are, as measured
+	copying *fetch.Fetcher  // of copies, at a bounded rate
 	lookup  *lookup.Lookup
 	copies  *lookup.Lookup // takes copies of what others made, at a bounded rate
 	copier  *replicate.Copier

@@ -1,8 +1,10 @@
 // Package node wires one node: it opens what the rooms provide, joins them, serves, and closes it all
 // in reverse.
 //
-// Nouns: Node (everything one node is made of), machine (the part that runs actions), adapters (the
-// adapt_*.go files: what one room has in the form another room asks for).
+// Nouns: Node (everything one node is made of) and its parts: machine (runs actions), meshed (belongs to
+// a mesh), content (shares blobs and results with it; a company is what depends on which mesh that is),
+// leasing (runs others' actions and has its own run by others), lending (how much of the machine others
+// get). Adapters (the adapt_*.go files) are what one room has in the form another room asks for.
 //
 //	New   lock the directories, open identity, store, results, machine; listen; anything that fails
 //	      closes what was opened before it

@@ -48,14 +48,14 @@ func (n *Node) unnamed() share.Whole {
 	return share.Behind{Whole: n.store, Private: n.private, Why: share.ByInstance}
 }
 
-// openBlobs is the store as the mesh, and what is shared with it, see and fill it.
-type openBlobs interface {
+// sharedBlobs is the store as the mesh, and what is shared with it, see and fill it.
+type sharedBlobs interface {
 	share.Whole
 	Put(ctx context.Context, d digest.Digest, data []byte) error
 }
 
 // shared is the store as the mesh sees it.
-func (n *Node) shared() openBlobs {
+func (n *Node) shared() sharedBlobs {
 	if !n.private.Active() {
 		return n.store
 	}

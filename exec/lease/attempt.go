@@ -145,8 +145,8 @@ func (i *Initiator) completed(t *attempt, outcome *flight.Outcome, err error, to
 	i.compare(t, outcome, err, current)
 }
 
-// sampleOf reads what a run needed from its result. What a peer claims is bounded by what was seen: it cannot have run longer
-// than it took, and that it ran for less than a quarter of that and fetched all the while makes it no faster.
+// sampleOf reads what a run needed from its result. What a peer claims is bounded by what was seen: it did not run for longer than
+// the attempt took, and one that says that nearly all of that went into fetching is not taken for a fast one.
 func sampleOf(o *flight.Outcome, took time.Duration, own bool) place.Sample {
 	m := o.Result.GetExecutionMetadata()
 	s := place.Sample{Duration: took, OutputBytes: outputBytes(o.Result)}

@@ -24,8 +24,8 @@
 //   - A fault of an executor never becomes an exit code or a cached result: the attempt is repeated elsewhere.
 //   - Equal actions of several initiators that meet at one executor run once, unless one asked to run alone.
 //   - A result of a peer that the Auditor draws, made under a lease or Found, is made again here: one at a time, when there has
-//     been no work for a second, at the priority of guests, and its slot is left as soon as work waits for one. So many wait
-//     for that at most; it ends with Close.
+//     been no work for a second, at the priority of guests, and its slot is left as soon as work waits for one. At
+//     most maxSuspects wait for that, what comes beyond is believed; it ends with Close.
 //   - Cancel kills at once and may be repeated. Close ends and waits for everything.
 //
 // What it does not do: it opens no socket (node gives connections and registers the service), moves no blobs (Content
