@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -317,38 +318,52 @@ func TestSeveralSources(t *testing.T) {
 	}
 }
 
-// Snoop guesses digests: after MissBurst guesses nothing is answered any more, not even what is there.
+// Snoop guesses digests: after MissBurst guesses nothing is answered any more, not even what is there, until time passes.
 func TestSnoop(t *testing.T) {
-	nodes := lab(t, 2, nil)
-	d := fill(t, nodes[0].store, 1, 100)[0]
-	conn, _ := nodes[1].Control(t.Context(), nodes[0].ID)
-	client := repb.NewContentAddressableStorageClient(conn)
-	guesses := make([]*repb.Digest, 10_000)
-	for i := range guesses {
-		guesses[i] = digest.SHA256.Of([]byte{byte(i), byte(i >> 8), 1}).Proto()
-	}
-	if refused := nodes[0].guard.Refused(); len(refused) != 0 {
-		t.Errorf("before anybody asked, refused are %v", refused)
-	}
-	answered := 0
-	for range 30 {
-		if _, err := client.FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{BlobDigests: guesses}); err != nil {
-			if status.Code(err) != codes.ResourceExhausted {
-				t.Fatal(err)
-			}
-			break
+	synctest.Test(t, func(t *testing.T) {
+		nodes := lab(t, 2, nil)
+		d := fill(t, nodes[0].store, 1, 100)[0]
+		conn, _ := nodes[1].Control(t.Context(), nodes[0].ID)
+		client := repb.NewContentAddressableStorageClient(conn)
+		guesses := make([]*repb.Digest, 10_000)
+		for i := range guesses {
+			guesses[i] = digest.SHA256.Of([]byte{byte(i), byte(i >> 8), 1}).Proto()
 		}
-		answered += len(guesses)
+		if refused := nodes[0].guard.Refused(); len(refused) != 0 {
+			t.Errorf("before anybody asked, refused are %v", refused)
+		}
+		answered := guess(t, len(guesses), func() error {
+			_, err := client.FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{BlobDigests: guesses})
+			return err
+		})
+		read := func() error {
+			_, err := client.BatchReadBlobs(t.Context(), &repb.BatchReadBlobsRequest{Digests: []*repb.Digest{d.Proto()}, DigestFunction: d.Function().Proto()})
+			return err
+		}
+		if err := read(); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("then a blob: %v", err)
+		}
+		if refused := nodes[0].guard.Refused(); len(refused) != 1 || refused[0] != nodes[1].ID {
+			t.Errorf("refused are %v", refused)
+		}
+		time.Sleep(time.Duration(answered-share.MissBurst) * time.Second / share.MissRate)
+		if err := read(); err != nil {
+			t.Errorf("a blob, a while later: %v", err)
+		}
+	})
+}
+
+// guess asks for some things that are not here, again and again, until that is refused, and gives how many were answered.
+func guess(t *testing.T, some int, ask func() error) (answered int) {
+	t.Helper()
+	err := ask()
+	for ; err == nil && answered < 3*share.MissBurst; err = ask() {
+		answered += some
 	}
-	if answered < share.MissBurst || answered > share.MissBurst+10*len(guesses) {
-		t.Errorf("%d guesses were answered", answered)
+	if want := share.MissBurst + some; status.Code(err) != codes.ResourceExhausted || answered != want {
+		t.Errorf("%d guesses were answered, want %d, then %v", answered, want, err)
 	}
-	if _, err := client.BatchReadBlobs(t.Context(), &repb.BatchReadBlobsRequest{Digests: []*repb.Digest{d.Proto()}, DigestFunction: d.Function().Proto()}); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("then a blob: %v", err)
-	}
-	if refused := nodes[0].guard.Refused(); len(refused) != 1 || refused[0] != nodes[1].ID {
-		t.Errorf("refused are %v", refused)
-	}
+	return answered
 }
 
 // Snoop guesses results too, at whoever answers for them and in the index: the same bound holds, and holds for everything.
@@ -364,24 +379,20 @@ func TestSnoopOfResults(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nodes := lab(t, 2, nil)
-			d := fill(t, nodes[0].store, 1, 100)[0]
-			conn, _ := nodes[1].Control(t.Context(), nodes[0].ID)
-			var guesses [][]byte
-			for _, k := range locatetest.Keys("guessed", 250) {
-				guesses = append(guesses, k[:])
-			}
-			answered, err := 0, error(nil)
-			for ; err == nil && answered < 3*share.MissBurst; answered += len(guesses) {
-				err = ask(t.Context(), contentv1.NewContentClient(conn), guesses)
-			}
-			if answered -= len(guesses); status.Code(err) != codes.ResourceExhausted || answered < share.MissBurst || answered > 2*share.MissBurst {
-				t.Errorf("%d guesses were answered, then %v", answered, err)
-			}
-			_, err = repb.NewContentAddressableStorageClient(conn).FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{BlobDigests: []*repb.Digest{d.Proto()}, DigestFunction: d.Function().Proto()})
-			if status.Code(err) != codes.ResourceExhausted {
-				t.Errorf("then a blob: %v", err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				nodes := lab(t, 2, nil)
+				d := fill(t, nodes[0].store, 1, 100)[0]
+				conn, _ := nodes[1].Control(t.Context(), nodes[0].ID)
+				var guesses [][]byte
+				for _, k := range locatetest.Keys("guessed", 250) {
+					guesses = append(guesses, k[:])
+				}
+				guess(t, len(guesses), func() error { return ask(t.Context(), contentv1.NewContentClient(conn), guesses) })
+				_, err := repb.NewContentAddressableStorageClient(conn).FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{BlobDigests: []*repb.Digest{d.Proto()}, DigestFunction: d.Function().Proto()})
+				if status.Code(err) != codes.ResourceExhausted {
+					t.Errorf("then a blob: %v", err)
+				}
+			})
 		})
 	}
 }
