@@ -37,7 +37,7 @@ func (n *Node) within(instance string) reapi.Blobs {
 	case n.private.Instance(instance):
 		return n.unnamed()
 	}
-	return share.Named{Whole: n.store, Private: n.private}
+	return share.Revealing{Whole: n.store, Private: n.private}
 }
 
 // unnamed is the store as what comes by no instance fills it: private until an instance that is shared names it.
@@ -45,7 +45,7 @@ func (n *Node) unnamed() share.Whole {
 	if !n.private.Active() {
 		return n.store
 	}
-	return share.Behind{Whole: n.store, Private: n.private, Why: share.ByInstance}
+	return share.Hiding{Whole: n.store, Private: n.private, Why: share.ByInstance}
 }
 
 // sharedBlobs is the store as the mesh, and what is shared with it, see and fill it.
@@ -59,7 +59,7 @@ func (n *Node) shared() sharedBlobs {
 	if !n.private.Active() {
 		return n.store
 	}
-	return share.Open{Whole: n.store, Private: n.private}
+	return share.Veiled{Whole: n.store, Private: n.private}
 }
 
 // judge tells whether an action is private, and why.
@@ -83,7 +83,7 @@ func (e ownExecutor) Execute(ctx context.Context, a *action.Action, o flight.Obs
 	var outputs share.Whole = n.shared()
 	// An input root that cannot be read is a fault of the action's, which the run finds and tells as it must.
 	if why, _ := n.judge(ctx, a); why != share.Shared {
-		outputs = share.Behind{Whole: n.store, Private: n.private, Why: why}
+		outputs = share.Hiding{Whole: n.store, Private: n.private, Why: why}
 	}
 	return e.into(runBlobs{outputs}).Execute(ctx, a, o)
 }

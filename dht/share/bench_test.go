@@ -29,7 +29,7 @@ func BenchmarkUpload(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer private.Close()
-			ways := []share.Whole{store, share.Named{Whole: store, Private: private}, share.Behind{Whole: store, Private: private, Why: share.ByInstance}}
+			ways := []share.Whole{store, share.Revealing{Whole: store, Private: private}, share.Hiding{Whole: store, Private: private, Why: share.ByInstance}}
 			var took [3]time.Duration
 			seed := uint64(0)
 			b.SetBytes(int64(c.blobs * c.size))

@@ -1,7 +1,7 @@
 // Package share is the serving side of content: what this node tells and gives the members of its mesh.
 //
 // Nouns: Blobs (REAPI's ContentAddressableStorage and ByteStream, read-only), Content (summaries, receipts
-// and the index), Guard (who may ask how much), Private (what is not shared); Behind, Named and Open (the
+// and the index), Guard (who may ask how much), Private (what is not shared); Hiding, Revealing and Veiled (the
 // store as unshared clients, shared clients and the mesh see and fill it), mark (why a blob is private).
 //
 // Promises:

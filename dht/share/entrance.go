@@ -10,7 +10,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 )
 
-// Whole is the local store, to read from and to write to.
+// Whole is the local store, to read from and to write to. What stands around it below needs a Private that is Active.
 type Whole interface {
 	Store
 	Contains(d digest.Digest) bool
@@ -19,44 +19,45 @@ type Whole interface {
 	PutFile(ctx context.Context, fn digest.Function, path string) (digest.Digest, error)
 }
 
-// Behind is the store behind closed doors: what comes in is private, unless it was here and shared before.
-type Behind struct {
+// Hiding is the store as unshared clients and private actions fill it: what comes in is private, unless it was here and
+// shared before.
+type Hiding struct {
 	Whole
 	Private *Private
 	Why     Reason
 }
 
 // hide marks those of ds that nobody shares yet. It goes before they come in.
-func (b Behind) hide(ds ...digest.Digest) error {
-	return b.Private.Hide(slices.DeleteFunc(ds, func(d digest.Digest) bool { return b.Contains(d) && !b.Private.Has(d) }), b.Why)
+func (h Hiding) hide(ds ...digest.Digest) error {
+	return h.Private.Hide(slices.DeleteFunc(ds, func(d digest.Digest) bool { return h.Contains(d) && !h.Private.Has(d) }), h.Why)
 }
 
 // PutBatch stores blobs that are private from before they are visible.
-func (b Behind) PutBatch(ctx context.Context, blobs []cas.Blob) []error {
-	if err := b.hide(digestsOf(blobs)...); err != nil {
+func (h Hiding) PutBatch(ctx context.Context, blobs []cas.Blob) []error {
+	if err := h.hide(digestsOf(blobs)...); err != nil {
 		return slices.Repeat([]error{err}, len(blobs))
 	}
-	return b.Whole.PutBatch(ctx, blobs)
+	return h.Whole.PutBatch(ctx, blobs)
 }
 
 // NewWriter takes one blob, which is private already.
-func (b Behind) NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error) {
-	if err := b.hide(d); err != nil {
+func (h Hiding) NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error) {
+	if err := h.hide(d); err != nil {
 		return nil, err
 	}
-	return b.Whole.NewWriter(ctx, d)
+	return h.Whole.NewWriter(ctx, d)
 }
 
 // PutFile stores a file, whose digest must be known before it is visible.
-func (b Behind) PutFile(ctx context.Context, fn digest.Function, path string) (digest.Digest, error) {
+func (h Hiding) PutFile(ctx context.Context, fn digest.Function, path string) (digest.Digest, error) {
 	d, err := ofFile(fn, path)
 	if err == nil {
-		err = b.hide(d)
+		err = h.hide(d)
 	}
 	if err != nil {
 		return digest.Digest{}, err
 	}
-	return b.Whole.PutFile(ctx, fn, path)
+	return h.Whole.PutFile(ctx, fn, path)
 }
 
 // ofFile is the digest of a file.
@@ -73,91 +74,91 @@ func ofFile(fn digest.Function, path string) (digest.Digest, error) {
 	return h.Digest(), nil
 }
 
-// Named is the store as clients of a shared instance fill it: what they name is not private by instance any more. They are
+// Revealing is the store as clients of a shared instance fill it: what they name is not private by instance any more. They are
 // the owner's, and would upload what is said to be missing.
-type Named struct {
+type Revealing struct {
 	Whole
 	Private *Private
 }
 
 // Missing implements Store.
-func (n Named) Missing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
-	n.Private.marks.clear(ds, ByInstance)
-	return n.Whole.Missing(ctx, ds)
+func (r Revealing) Missing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
+	r.Private.marks.clear(ds, ByInstance)
+	return r.Whole.Missing(ctx, ds)
 }
 
 // PutBatch stores blobs.
-func (n Named) PutBatch(ctx context.Context, blobs []cas.Blob) []error {
-	n.Private.marks.clear(digestsOf(blobs), ByInstance)
-	return n.Whole.PutBatch(ctx, blobs)
+func (r Revealing) PutBatch(ctx context.Context, blobs []cas.Blob) []error {
+	r.Private.marks.clear(digestsOf(blobs), ByInstance)
+	return r.Whole.PutBatch(ctx, blobs)
 }
 
 // NewWriter takes one blob.
-func (n Named) NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error) {
-	n.Private.marks.clear([]digest.Digest{d}, ByInstance)
-	return n.Whole.NewWriter(ctx, d)
+func (r Revealing) NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error) {
+	r.Private.marks.clear([]digest.Digest{d}, ByInstance)
+	return r.Whole.NewWriter(ctx, d)
 }
 
-// Open is the store as the mesh, and shared actions, see and fill it. What is private is absent, so that nobody learns of it
+// Veiled is the store as the mesh, and shared actions, see and fill it. What is private is absent, so that nobody learns of it
 // by having this node use it; it is shared once all of its bytes have come this way.
-type Open struct {
+type Veiled struct {
 	Whole
 	Private *Private
 }
 
 // Missing implements Store.
-func (o Open) Missing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
-	return veil{o.Whole, o.Private}.Missing(ctx, ds)
+func (v Veiled) Missing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
+	return veil{v.Whole, v.Private}.Missing(ctx, ds)
 }
 
 // Contains reports whether d is here for others too.
-func (o Open) Contains(d digest.Digest) bool { return !o.Private.Has(d) && o.Whole.Contains(d) }
+func (v Veiled) Contains(d digest.Digest) bool { return !v.Private.Has(d) && v.Whole.Contains(d) }
 
 // GetBatch implements Store.
-func (o Open) GetBatch(ctx context.Context, ds []digest.Digest) ([][]byte, error) {
-	return veil{o.Whole, o.Private}.GetBatch(ctx, ds)
+func (v Veiled) GetBatch(ctx context.Context, ds []digest.Digest) ([][]byte, error) {
+	return veil{v.Whole, v.Private}.GetBatch(ctx, ds)
 }
 
 // NewReader implements Store.
-func (o Open) NewReader(ctx context.Context, d digest.Digest) (*cas.Reader, error) {
-	return veil{o.Whole, o.Private}.NewReader(ctx, d)
+func (v Veiled) NewReader(ctx context.Context, d digest.Digest) (*cas.Reader, error) {
+	return veil{v.Whole, v.Private}.NewReader(ctx, d)
 }
 
 // PutBatch stores blobs: those that have come whole are shared.
-func (o Open) PutBatch(ctx context.Context, blobs []cas.Blob) []error {
-	errs := o.Whole.PutBatch(ctx, blobs)
+func (v Veiled) PutBatch(ctx context.Context, blobs []cas.Blob) []error {
+	errs := v.Whole.PutBatch(ctx, blobs)
 	var whole []digest.Digest
 	for i, b := range blobs {
 		if errs == nil || errs[i] == nil {
 			whole = append(whole, b.Digest)
 		}
 	}
-	o.Private.marks.clear(whole, ByName)
+	v.Private.marks.clear(whole, ByName)
 	return errs
 }
 
 // NewWriter takes one blob, which is shared when it is whole.
-func (o Open) NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error) {
-	w, err := o.Whole.NewWriter(ctx, d)
+func (v Veiled) NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error) {
+	w, err := v.Whole.NewWriter(ctx, d)
 	if err == nil {
-		w.Then(func() { o.Private.marks.clear([]digest.Digest{d}, ByName) })
+		w.Then(func() { v.Private.marks.clear([]digest.Digest{d}, ByName) })
 	}
 	return w, err
 }
 
 // Put stores one blob.
-func (o Open) Put(ctx context.Context, d digest.Digest, data []byte) error {
-	if errs := o.PutBatch(ctx, []cas.Blob{{Digest: d, Data: data}}); errs != nil {
+func (v Veiled) Put(ctx context.Context, d digest.Digest, data []byte) error {
+	if errs := v.PutBatch(ctx, []cas.Blob{{Digest: d, Data: data}}); errs != nil {
 		return errs[0]
 	}
 	return nil
 }
 
 // PutFile stores a file.
-func (o Open) PutFile(ctx context.Context, fn digest.Function, path string) (digest.Digest, error) {
-	d, err := o.Whole.PutFile(ctx, fn, path)
+func (v Veiled) PutFile(ctx context.Context, fn digest.Function, path string) (digest.Digest, error) {
+	d, err := v.Whole.PutFile(ctx, fn, path)
 	if err == nil {
-		o.Private.marks.clear([]digest.Digest{d}, ByName)
+		v.Private.marks.clear([]digest.Digest{d}, ByName)
 	}
 	return d, err
 }

@@ -47,11 +47,11 @@ func (o *owned) open(dir string) {
 	o.t.Cleanup(func() { p.Close() })
 }
 
-func (o *owned) behind() share.Behind {
-	return share.Behind{Whole: o.store, Private: o.private, Why: share.ByInstance}
+func (o *owned) behind() share.Hiding {
+	return share.Hiding{Whole: o.store, Private: o.private, Why: share.ByInstance}
 }
-func (o *owned) named() share.Named { return share.Named{Whole: o.store, Private: o.private} }
-func (o *owned) mesh() share.Open   { return share.Open{Whole: o.store, Private: o.private} }
+func (o *owned) named() share.Revealing { return share.Revealing{Whole: o.store, Private: o.private} }
+func (o *owned) mesh() share.Veiled     { return share.Veiled{Whole: o.store, Private: o.private} }
 
 func blobOf(text string) cas.Blob {
 	return cas.Blob{Digest: digest.SHA256.Of([]byte(text)), Data: []byte(text)}
@@ -206,7 +206,7 @@ func TestMeshBrings(t *testing.T) {
 	o := newOwned(t)
 	for i, why := range []share.Reason{share.ByInstance, share.ByName} {
 		text := []string{"by instance", "by name"}[i]
-		behind := share.Behind{Whole: o.store, Private: o.private, Why: why}
+		behind := share.Hiding{Whole: o.store, Private: o.private, Why: why}
 		d := o.put(behind, text)
 		wrong := blobOf(text)
 		wrong.Data = []byte("its digest and other bytes")
@@ -229,7 +229,7 @@ func TestMeshBrings(t *testing.T) {
 		o.stream(o.mesh(), text+" in a stream")
 		o.want(text+", brought in a stream", streamed, false)
 	}
-	named := o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "the owner's key")
+	named := o.put(share.Hiding{Whole: o.store, Private: o.private, Why: share.ByName}, "the owner's key")
 	o.put(o.named(), "the owner's key")
 	o.want("what is private by name, uploaded as an input", named, true)
 	o.file(o.mesh(), "the owner's key")
@@ -241,7 +241,7 @@ func TestMeshBrings(t *testing.T) {
 func TestMarksSurvive(t *testing.T) {
 	o := newOwned(t)
 	kept, evicted := o.put(o.behind(), "kept"), o.put(o.behind(), "evicted")
-	named := o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "by name")
+	named := o.put(share.Hiding{Whole: o.store, Private: o.private, Why: share.ByName}, "by name")
 	again := o.put(o.behind(), "shared again")
 	o.put(o.named(), "shared again")
 	copied := filepath.Join(t.TempDir(), "private")
@@ -343,7 +343,7 @@ func TestMarksFail(t *testing.T) {
 // An action is private by its instance, and by name of an output, an input, or an input that such an action made.
 func TestJudge(t *testing.T) {
 	o := newOwned(t)
-	made := o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "made beside a key")
+	made := o.put(share.Hiding{Whole: o.store, Private: o.private, Why: share.ByName}, "made beside a key")
 	held := o.put(o.behind(), "held")
 	key := o.put(o.named(), "a key")
 	tree := func(name string, d digest.Digest) digest.Digest {
@@ -422,7 +422,7 @@ func TestPrivateResult(t *testing.T) {
 func TestPrivateAmongOthers(t *testing.T) {
 	o := newOwned(t)
 	absent := func(i int) digest.Digest { return blobOf(fmt.Sprint("absent", i)).Digest }
-	shared, secret, key := o.put(o.named(), "shared"), o.put(o.behind(), "secret"), o.put(share.Behind{Whole: o.store, Private: o.private, Why: share.ByName}, "key")
+	shared, secret, key := o.put(o.named(), "shared"), o.put(o.behind(), "secret"), o.put(share.Hiding{Whole: o.store, Private: o.private, Why: share.ByName}, "key")
 	ds := []digest.Digest{absent(1), secret, shared, absent(2), key, absent(3), shared}
 	missing, err := o.mesh().Missing(t.Context(), ds)
 	if want := []digest.Digest{absent(1), secret, absent(2), key, absent(3)}; err != nil || !slices.Equal(missing, want) {
