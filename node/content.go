@@ -30,13 +30,8 @@ import (
 	contentv1 "github.com/buildmesh/buildmesh/proto/content/v1"
 )
 
-const (
-	// summaryBits is the size of a fingerprint in a summary.
-	summaryBits = 32
-	// sweepEvery and sweepMost bound the look for results that eviction has made incomplete.
-	sweepEvery = 30 * time.Second
-	sweepMost  = 1000
-)
+// summaryBits is the size of a fingerprint in a summary.
+const summaryBits = 32
 
 // content is the part of a node that shares blobs and action results with its mesh. What depends on which mesh that is
 // stands in a company, which a move to another mesh replaces.
@@ -106,6 +101,17 @@ func (n *Node) openContent(context.Context) error {
 
 // begin shares with the mesh the seat is in. c.changing must be held, or nobody else know c.
 func (c *content) begin() {
+	x := c.newCompany()
+	ctx, stop := context.WithCancel(context.Background())
+	x.stop = stop
+	for _, run := range []func(context.Context){x.summary.Peers.Run, x.served.Bridge.Run, x.onehop.Run, x.copier.Run, newTender(c, x).run} {
+		x.running.Go(func() { run(ctx) })
+	}
+	c.company.Store(x)
+}
+
+// newCompany joins what is shared with the mesh the seat is in; nothing of it runs yet.
+func (c *content) newCompany() *company {
 	n, root := c.node, c.node.mesh.seat.Charter().Root
 	sites, links := n.sites(), n.mesh.transport
 	index := n.mesh.seat.Index()
@@ -132,14 +138,7 @@ func (c *content) begin() {
 	x.copies = lookup.New(o)
 	x.copier = c.newCopier(o.Locator)
 	x.served = &share.Content{Guard: c.guard, Publisher: x.summary.Publisher, Index: x.noted, OneHop: x.onehop, Known: x.lookup, Keeper: c.newKeeper(x), Bridge: bridge}
-	ctx, stop := context.WithCancel(context.Background())
-	x.stop = stop
-	x.running.Go(func() { peers.Run(ctx) })
-	x.running.Go(func() { bridge.Run(ctx) })
-	x.running.Go(func() { x.onehop.Run(ctx) })
-	x.running.Go(func() { x.copier.Run(ctx) })
-	x.running.Go(func() { c.tend(ctx, x) })
-	c.company.Store(x)
+	return x
 }
 
 // results is the locator that results are announced to now.
@@ -196,41 +195,6 @@ func (c *content) end() {
 	x.copies.Close()
 	x.running.Wait()
 	x.kad.close()
-}
-
-// tend announces what is known here, at the start and when the locator changes, and forgets what eviction took.
-func (c *content) tend(ctx context.Context, x *company) {
-	if err := c.adoptOwn(ctx, x); err != nil && ctx.Err() == nil {
-		c.node.log.Warn("results made before are not shared", "err", err)
-	}
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	told := x.results()
-	var rest []cid.Key
-	for removals := c.node.store.Removals(); ; {
-		_ = x.blobs.tend(ctx, x.large()) // nobody can be told now: the next round tries again
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if now := x.results(); now != told && x.lookup.AnnounceAll(ctx) == nil {
-			told = now // the mesh has grown or shrunk across a bound: the other locator is told everything
-			if x.kind() != locate.Kad {
-				x.kad.leave()
-			}
-		}
-		if now := c.node.store.Removals(); now != removals && len(rest) == 0 {
-			removals = now
-			rest, _ = x.lookup.Keys() // what cannot be read is looked for again after the next eviction
-		}
-		for len(rest) > 0 && ctx.Err() == nil {
-			var err error
-			if rest, err = x.lookup.Sweep(ctx, rest, sweepMost); err != nil {
-				break
-			}
-		}
-	}
 }
 
 // adoptOwn announces the receipts of this mesh, and signs anew for it what this node made in an earlier one.

@@ -1,13 +1,19 @@
 package node
 
 import (
+	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/replicate"
+	"github.com/buildmesh/buildmesh/mesh/facts"
+	"github.com/buildmesh/buildmesh/node/power"
 )
 
 // copied waits until a node's copies stand as they should, at most 60 s.
@@ -76,4 +82,88 @@ func TestBuilderLeaves(t *testing.T) {
 			t.Errorf("result %d at the third node: %v", i, err)
 		}
 	}
+}
+
+// reads is a machine whose facts a test says.
+type reads power.Facts
+
+func (reads) Name() string { return "a test" }
+
+func (r reads) Read(_ context.Context, f *power.Facts) error {
+	*f = power.Facts(r)
+	return nil
+}
+
+// TestCopiesAreRefused: each reason for taking no copies of others' results is told.
+func TestCopiesAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		agree   int
+		metered bool
+		drains  bool
+		bytes   int // in a store of 1 MiB
+		free    int64
+		want    string
+	}{
+		{name: "takes", agree: 1, bytes: 700_000, want: "<nil>"},
+		{name: "trust", agree: 2, want: "its trust policy is quorum 2"},
+		{name: "metered", agree: 1, metered: true, want: "its network is metered"},
+		{name: "draining", agree: 1, drains: true, want: "it shuts down"},
+		{name: "full", agree: 1, bytes: 900_000, want: "its disk is nearly full"},
+		{name: "disk", agree: 1, free: 1 << 60, want: "its disk is nearly full"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store, err := cas.Open(t.TempDir(), cas.Options{MaxBytes: 1 << 20, MinFree: max(c.free, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			if c.bytes > 0 {
+				data := make([]byte, c.bytes)
+				rand.Read(data)
+				if err := store.Put(t.Context(), digest.SHA256.Of(data), data); err != nil {
+					t.Fatal(err)
+				}
+			}
+			governor, err := power.New(power.Options{Dir: t.TempDir(), Readers: []power.Reader{reads{Metered: c.metered}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := &Node{store: store, lending: &lending{governor: governor}}
+			n.draining.Store(c.drains)
+			if got := fmt.Sprint((&content{node: n, policy: receipt.Policy{Agree: c.agree}}).refuseCopies()); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestWhoIsAskedForCopies: members at one's own site are, with what they say of their power and network, unless they are
+// leaving; those of other sites only where nobody stands near.
+func TestWhoIsAskedForCopies(t *testing.T) {
+	ana := start(t, configured(t, t.TempDir(), "node.name=ana", "mesh.site=berlin"))
+	ben, cai := start(t, configured(t, t.TempDir(), "node.name=ben", "mesh.site=berlin")), start(t, configured(t, t.TempDir(), "node.name=cai", "mesh.site=paris"))
+	for _, n := range []*started{ana, ben, cai} {
+		defer n.stop()
+	}
+	ben.joins(t, ana)
+	cai.joins(t, ana)
+	cai.sees(t, ben)
+	asked := func(by *started, says facts.Facts, want ...replicate.Member) {
+		t.Helper()
+		byID := func(a, b replicate.Member) int { return slices.Compare(a.ID[:], b.ID[:]) }
+		slices.SortFunc(want, byID)
+		eventually(t, fmt.Sprintf("%s asks %v", by.config.Node.Name, want), func() bool {
+			ben.mesh.presence.Board.Set(says) // which ben's own machine contradicts every second
+			got := by.Node.content.copyMembers()
+			slices.SortFunc(got, byID)
+			return slices.Equal(got, want)
+		})
+	}
+	b := ben.identity.ID()
+	asked(ana, facts.Facts{Version: "test", State: facts.CacheOnly}, replicate.Member{ID: b})
+	asked(ana, facts.Facts{Version: "test", State: facts.CacheOnly, Battery: true}, replicate.Member{ID: b, Battery: true})
+	asked(ana, facts.Facts{Version: "test", State: facts.CacheOnly, Network: facts.Metered}, replicate.Member{ID: b, Metered: true})
+	asked(ana, facts.Facts{Version: "test", State: facts.Draining})
+	asked(cai, facts.Facts{Version: "test", State: facts.CacheOnly, Battery: true}, replicate.Member{ID: ana.identity.ID()}, replicate.Member{ID: b, Battery: true})
 }
