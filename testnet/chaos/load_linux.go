@@ -2,45 +2,39 @@ package chaos
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/testnet/lab"
+	"github.com/buildmesh/buildmesh/testnet/sample"
 )
 
 // Load is a client of one node that has many small actions run, all unlike each other.
 type Load struct {
-	conn *grpc.ClientConn
-	cas  repb.ContentAddressableStorageClient
-	exec repb.ExecutionClient
+	client *sample.Client
+	exec   repb.ExecutionClient
 }
 
 // NewLoad connects to the node's Remote Execution endpoint. Close it.
 func NewLoad(n *lab.Node) (*Load, error) {
-	socket := filepath.Join(n.Dir(), "state", "run", "buildmesh.sock")
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := sample.Dial(n.Endpoint())
 	if err != nil {
 		return nil, err
 	}
-	return &Load{conn, repb.NewContentAddressableStorageClient(conn), repb.NewExecutionClient(conn)}, nil
+	return &Load{client, repb.NewExecutionClient(client.Conn())}, nil
 }
 
 // Close ends the connection.
-func (l *Load) Close() { _ = l.conn.Close() }
+func (l *Load) Close() { l.client.Close() }
 
 // Outcome is what became of actions.
 type Outcome struct {
@@ -114,13 +108,13 @@ func (l *Load) Begin(ctx context.Context, run, script string, names []string) ([
 
 // Cancel cancels an operation.
 func (l *Load) Cancel(ctx context.Context, operation string) error {
-	_, err := longrunningpb.NewOperationsClient(l.conn).CancelOperation(ctx, &longrunningpb.CancelOperationRequest{Name: operation})
+	_, err := longrunningpb.NewOperationsClient(l.client.Conn()).CancelOperation(ctx, &longrunningpb.CancelOperationRequest{Name: operation})
 	return err
 }
 
 // Result asks the node for the result of an action, as a client does before it has it run. None is status code NotFound.
 func (l *Load) Result(ctx context.Context, action *repb.Digest) (*repb.ActionResult, error) {
-	return repb.NewActionCacheClient(l.conn).GetActionResult(ctx, &repb.GetActionResultRequest{ActionDigest: action})
+	return l.client.Result(ctx, action)
 }
 
 // upload stores the actions and gives their digests.
@@ -132,8 +126,7 @@ func (l *Load) upload(ctx context.Context, run, script string, names []string) (
 			panic(err) // a message of ours
 		}
 		blobs = append(blobs, data)
-		sum := sha256.Sum256(data)
-		return &repb.Digest{Hash: hex.EncodeToString(sum[:]), SizeBytes: int64(len(data))}
+		return digest.SHA256.Of(data).Proto()
 	}
 	root := add(&repb.Directory{})
 	var actions []*repb.Digest
@@ -142,50 +135,17 @@ func (l *Load) upload(ctx context.Context, run, script string, names []string) (
 			EnvironmentVariables: []*repb.Command_EnvironmentVariable{{Name: "RUN", Value: run}}})
 		actions = append(actions, add(&repb.Action{CommandDigest: command, InputRootDigest: root}))
 	}
-	for batch := range slices.Chunk(blobs, 500) {
-		request := &repb.BatchUpdateBlobsRequest{}
-		for _, data := range batch {
-			sum := sha256.Sum256(data)
-			request.Requests = append(request.Requests, &repb.BatchUpdateBlobsRequest_Request{Data: data,
-				Digest: &repb.Digest{Hash: hex.EncodeToString(sum[:]), SizeBytes: int64(len(data))}})
-		}
-		answer, err := l.cas.BatchUpdateBlobs(ctx, request)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range answer.Responses {
-			if r.Status.GetCode() != 0 {
-				return nil, fmt.Errorf("store %s: %s", r.Digest.GetHash(), r.Status.GetMessage())
-			}
-		}
-	}
-	return actions, nil
+	return actions, l.client.Store(ctx, blobs)
 }
 
-// execute waits for the result of an action.
+// execute waits for the result of an action, which must succeed.
 func (l *Load) execute(ctx context.Context, action *repb.Digest) (*repb.ActionResult, error) {
-	stream, err := l.exec.Execute(ctx, &repb.ExecuteRequest{ActionDigest: action})
+	response, err := l.client.Execute(ctx, action)
+	if err == nil && response.Result.GetExitCode() != 0 {
+		err = fmt.Errorf("exit code %d", response.Result.ExitCode)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s", err, response.GetResult().GetStderrRaw())
 	}
-	for {
-		operation, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil, errors.New("the stream ended before the operation was done")
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !operation.Done {
-			continue
-		}
-		response := &repb.ExecuteResponse{}
-		if err := operation.GetResponse().UnmarshalTo(response); err != nil {
-			return nil, err
-		}
-		if response.Status.GetCode() != 0 || response.Result.GetExitCode() != 0 {
-			return nil, fmt.Errorf("status %v, exit %d: %s", response.Status, response.Result.GetExitCode(), response.Result.GetStderrRaw())
-		}
-		return response.Result, nil
-	}
+	return response.Result, nil
 }

@@ -47,7 +47,7 @@ func TestMergedRuns(t *testing.T) {
 			word := fmt.Sprintf("%d.%d", os.Getpid(), time.Now().UnixNano()) // that no other process has in its command line
 			script := script + " # " + word
 			victims.Go(func() { _, _ = loads[c.victim].Run(ctx, c.name, script, []string{"it"}) }) // what becomes of it is not the question
-			eventually(t, func(context.Context) error {
+			eventually(t, "the victim runs it", 30*time.Second, func(context.Context) error {
 				if n := processes(t, word); n != 1 {
 					return fmt.Errorf("%d run it", n)
 				}
@@ -61,10 +61,10 @@ func TestMergedRuns(t *testing.T) {
 				}
 				answered <- err
 			}()
-			eventually(t, func(ctx context.Context) error {
+			eventually(t, "n1 waits", 30*time.Second, func(ctx context.Context) error {
 				s, err := l.Node("n1").Status(ctx)
 				if err == nil && (len(s.Flights) != 1 || s.Flights[0].Stage != "running" || s.Slots.GetRunning() != 0) {
-					err = fmt.Errorf("n1 does not wait: %v, %v", s.Flights, s.Slots)
+					err = fmt.Errorf("%v, %v", s.Flights, s.Slots)
 				}
 				return err
 			})
@@ -105,10 +105,12 @@ func together(t *testing.T, loads map[string]*Load, script string) map[string]in
 	return said
 }
 
-// eventually waits until a check brings no error.
-func eventually(t testing.TB, check func(context.Context) error) {
+// eventually waits until a check brings no error, and tells how long that took.
+func eventually(t testing.TB, what string, limit time.Duration, check func(context.Context) error) {
 	t.Helper()
-	if _, err := lab.Eventually(t.Context(), 30*time.Second, check); err != nil {
-		t.Fatal(err)
+	took, err := lab.Eventually(t.Context(), limit, check)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
+	t.Logf("%s: took %v", what, took.Round(10*time.Millisecond))
 }

@@ -58,12 +58,10 @@ func makes(t testing.TB, load *Load, run string, count int) []*repb.Digest {
 // learns waits until a node has a result from another one.
 func learns(t testing.TB, load *Load, action *repb.Digest) {
 	t.Helper()
-	if _, err := lab.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+	eventually(t, "a result of another node", time.Minute, func(ctx context.Context) error {
 		_, err := load.Result(ctx, action)
 		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	})
 }
 
 // nobodys is an action that nobody has run.

@@ -63,6 +63,11 @@ func (n *Node) Address() netip.Addr {
 // Dir is the node's dir.base.
 func (n *Node) Dir() string { return n.dir }
 
+// Endpoint is where this process reaches the node's Remote Execution API.
+func (n *Node) Endpoint() string {
+	return "unix:" + filepath.Join(n.dir, "state", "run", "buildmesh.sock")
+}
+
 // environ is what the node and its command line see: nothing of the caller's own settings.
 func (n *Node) environ() []string {
 	return append([]string{

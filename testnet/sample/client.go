@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -17,7 +18,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 )
 
-// Client builds samples at one endpoint.
+// Client builds samples at one endpoint, and has other actions run there.
 type Client struct {
 	conn  *grpc.ClientConn
 	blobs repb.ContentAddressableStorageClient
@@ -38,6 +39,9 @@ func Dial(target string) (*Client, error) {
 	}, nil
 }
 
+// Conn is the connection, for what else is to be called.
+func (c *Client) Conn() *grpc.ClientConn { return c.conn }
+
 // Close ends the connection.
 func (c *Client) Close() { _ = c.conn.Close() }
 
@@ -51,17 +55,23 @@ type Built struct {
 // Build has a sample run, unless its result is known, and reads its output. An error is what the endpoint says when there is
 // no result.
 func (c *Client) Build(ctx context.Context, s Sample) (*Built, error) {
-	operation, err := c.follow(ctx, s, (*longrunningpb.Operation).GetDone)
+	if err := c.store(ctx, s); err != nil {
+		return nil, err
+	}
+	response, err := c.Execute(ctx, s.Digest().Proto())
 	if err != nil {
 		return nil, err
 	}
-	return c.built(ctx, s, operation)
+	return c.look(ctx, s, response.Result, response.CachedResult)
 }
 
 // Begin has a sample run and returns when it does, with the name of the node it runs on. It goes on while ctx lives, and
 // longer only if somebody else asked for it too.
 func (c *Client) Begin(ctx context.Context, s Sample) (worker string, err error) {
-	_, err = c.follow(ctx, s, func(operation *longrunningpb.Operation) bool {
+	if err := c.store(ctx, s); err != nil {
+		return "", err
+	}
+	_, err = c.follow(ctx, s.Digest().Proto(), func(operation *longrunningpb.Operation) bool {
 		told := &repb.ExecuteOperationMetadata{}
 		if operation.GetMetadata().UnmarshalTo(told) == nil && told.Stage == repb.ExecutionStage_EXECUTING {
 			worker = told.PartialExecutionMetadata.GetWorker()
@@ -74,9 +84,37 @@ func (c *Client) Begin(ctx context.Context, s Sample) (worker string, err error)
 	return worker, err
 }
 
-// follow asks for the result of a sample and gives the operation as it is when it is so far.
-func (c *Client) follow(ctx context.Context, s Sample, soFar func(*longrunningpb.Operation) bool) (*longrunningpb.Operation, error) {
-	stream, err := c.execute(ctx, s)
+// Find gives a result that is known and reads the output; nothing is run. Errors: NotFound as a gRPC status.
+func (c *Client) Find(ctx context.Context, s Sample) (*Built, error) {
+	result, err := c.Result(ctx, s.Digest().Proto())
+	if err != nil {
+		return nil, err
+	}
+	return c.look(ctx, s, result, true)
+}
+
+// Result asks for the result of any action, as a client does before it has it run. Errors: NotFound as a gRPC status.
+func (c *Client) Result(ctx context.Context, action *repb.Digest) (*repb.ActionResult, error) {
+	return c.cache.GetActionResult(ctx, &repb.GetActionResultRequest{ActionDigest: action})
+}
+
+// Execute has any action run that is stored, unless its result is known. An error is what the endpoint says when there is no
+// result.
+func (c *Client) Execute(ctx context.Context, action *repb.Digest) (*repb.ExecuteResponse, error) {
+	operation, err := c.follow(ctx, action, (*longrunningpb.Operation).GetDone)
+	if err != nil {
+		return nil, err
+	}
+	response := &repb.ExecuteResponse{}
+	if err := operation.GetResponse().UnmarshalTo(response); err != nil {
+		return nil, err
+	}
+	return response, status.ErrorProto(response.Status)
+}
+
+// follow asks for the result of an action and gives the operation as it is when it is so far.
+func (c *Client) follow(ctx context.Context, action *repb.Digest, soFar func(*longrunningpb.Operation) bool) (*longrunningpb.Operation, error) {
+	stream, err := c.exec.Execute(ctx, &repb.ExecuteRequest{ActionDigest: action})
 	if err != nil {
 		return nil, err
 	}
@@ -91,49 +129,33 @@ func (c *Client) follow(ctx context.Context, s Sample, soFar func(*longrunningpb
 	}
 }
 
-// Find gives a result that is known and reads the output; nothing is run. Errors: NotFound as a gRPC status.
-func (c *Client) Find(ctx context.Context, s Sample) (*Built, error) {
-	result, err := c.result(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	return c.look(ctx, s, result, true)
-}
-
-// result asks for a result that is known.
-func (c *Client) result(ctx context.Context, s Sample) (*repb.ActionResult, error) {
-	return c.cache.GetActionResult(ctx, &repb.GetActionResultRequest{ActionDigest: s.Digest().Proto()})
-}
-
-// execute stores what a sample is made of and asks for its result.
-func (c *Client) execute(ctx context.Context, s Sample) (repb.Execution_ExecuteClient, error) {
+// store stores what a sample is made of.
+func (c *Client) store(ctx context.Context, s Sample) error {
 	action, rest := s.encode()
-	q := &repb.BatchUpdateBlobsRequest{}
-	for _, data := range append(rest, action) {
-		q.Requests = append(q.Requests, &repb.BatchUpdateBlobsRequest_Request{Digest: digest.SHA256.Of(data).Proto(), Data: data})
-	}
-	stored, err := c.blobs.BatchUpdateBlobs(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range stored.Responses {
-		if err := status.ErrorProto(r.Status); err != nil {
-			return nil, fmt.Errorf("store %s: %w", r.Digest.GetHash(), err)
+	return c.Store(ctx, append(rest, action))
+}
+
+// together is how many blobs are stored by one call.
+const together = 500
+
+// Store stores any small blobs: some hundreds of them have to fit into a message.
+func (c *Client) Store(ctx context.Context, blobs [][]byte) error {
+	for some := range slices.Chunk(blobs, together) {
+		q := &repb.BatchUpdateBlobsRequest{}
+		for _, data := range some {
+			q.Requests = append(q.Requests, &repb.BatchUpdateBlobsRequest_Request{Digest: digest.SHA256.Of(data).Proto(), Data: data})
+		}
+		stored, err := c.blobs.BatchUpdateBlobs(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, r := range stored.Responses {
+			if err := status.ErrorProto(r.Status); err != nil {
+				return fmt.Errorf("store %s: %w", r.Digest.GetHash(), err)
+			}
 		}
 	}
-	return c.exec.Execute(ctx, &repb.ExecuteRequest{ActionDigest: digest.SHA256.Of(action).Proto()})
-}
-
-// built reads the end of an operation.
-func (c *Client) built(ctx context.Context, s Sample, operation *longrunningpb.Operation) (*Built, error) {
-	response := &repb.ExecuteResponse{}
-	if err := operation.GetResponse().UnmarshalTo(response); err != nil {
-		return nil, err
-	}
-	if err := status.ErrorProto(response.Status); err != nil {
-		return nil, err
-	}
-	return c.look(ctx, s, response.Result, response.CachedResult)
+	return nil
 }
 
 // look compares the output of a result with what it has to be.

@@ -63,7 +63,7 @@ func TestWrongBytes(t *testing.T) {
 	if err != nil || !built.Right {
 		t.Fatalf("built: %+v, %v", built, err)
 	}
-	result, err := client.result(t.Context(), one)
+	result, err := client.Result(t.Context(), one.Digest().Proto())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,11 +55,11 @@ func parseSamples(text string) ([]sample.Sample, error) {
 
 // dial gives a client of a node's endpoint; the caller closes it.
 func (w *World) dial(name string) (*sample.Client, error) {
-	n := w.Lab.Node(name)
-	if n == nil {
-		return nil, fmt.Errorf("there is no node %s", name)
+	n, err := w.node(name)
+	if err != nil {
+		return nil, err
 	}
-	return sample.Dial("unix:" + filepath.Join(n.Dir(), "state", "run", "buildmesh.sock"))
+	return sample.Dial(n.Endpoint())
 }
 
 // outcome is what became of one sample.

@@ -13,9 +13,9 @@ import (
 
 // rots changes the outputs of samples where a node keeps them: in the middle, in every file of the store that has one.
 func (w *World) rots(_ context.Context, step scenario.Step) ([]string, error) {
-	n := w.Lab.Node(step.Names[0])
-	if n == nil {
-		return nil, fmt.Errorf("there is no node %s", step.Names[0])
+	n, err := w.node(step.Names[0])
+	if err != nil {
+		return nil, err
 	}
 	samples, err := parseSamples(step.Rest)
 	if err != nil {

@@ -28,9 +28,9 @@ var deeds = []string{"snoop"}
 // play puts testnet/rogue in the seat of a node, `mallory plays swapper`. It returns when every node that runs knows the
 // rogue, or, when the role is one of a deed, what that has to tell.
 func (w *World) play(ctx context.Context, step scenario.Step) (said []string, err error) {
-	n := w.Lab.Node(step.Names[0])
-	if n == nil {
-		return nil, fmt.Errorf("there is no node %s", step.Names[0])
+	n, err := w.node(step.Names[0])
+	if err != nil {
+		return nil, err
 	}
 	w.id(ctx, n) // while it can be asked
 	if n.Running() {

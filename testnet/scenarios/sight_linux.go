@@ -44,9 +44,9 @@ func (w *World) join(ctx context.Context, step scenario.Step) ([]string, error) 
 
 // admit has one node invite the others and those join.
 func (w *World) admit(ctx context.Context, by string, names []string) error {
-	n := w.Lab.Node(by)
-	if n == nil {
-		return fmt.Errorf("there is no node %s", by)
+	n, err := w.node(by)
+	if err != nil {
+		return err
 	}
 	out, err := n.Run(ctx, "invite", "--uses", fmt.Sprint(len(names)))
 	if err != nil {
@@ -66,9 +66,9 @@ func (w *World) admit(ctx context.Context, by string, names []string) error {
 
 // keep runs a verb and keeps the code it prints.
 func (w *World) keep(ctx context.Context, step scenario.Step) ([]string, error) {
-	n := w.Lab.Node(step.Names[0])
-	if n == nil {
-		return nil, fmt.Errorf("there is no node %s", step.Names[0])
+	n, err := w.node(step.Names[0])
+	if err != nil {
+		return nil, err
 	}
 	out, err := n.Run(ctx, w.words(ctx, step.Rest)...)
 	if err != nil {

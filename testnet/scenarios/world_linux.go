@@ -108,6 +108,14 @@ func pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// node is the node of that name.
+func (w *World) node(name string) (*lab.Node, error) {
+	if n := w.Lab.Node(name); n != nil {
+		return n, nil
+	}
+	return nil, fmt.Errorf("there is no node %s", name)
+}
+
 // nodes are the nodes of those names; everyone are those that run and are awake.
 func (w *World) nodes(names []string) ([]*lab.Node, error) {
 	if slices.Contains(names, scenario.Everyone) {
@@ -115,9 +123,9 @@ func (w *World) nodes(names []string) ([]*lab.Node, error) {
 	}
 	var out []*lab.Node
 	for _, name := range names {
-		n := w.Lab.Node(name)
-		if n == nil {
-			return nil, fmt.Errorf("there is no node %s", name)
+		n, err := w.node(name)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, n)
 	}
@@ -171,9 +179,9 @@ func (w *World) add(_ context.Context, step scenario.Step) ([]string, error) {
 
 // run runs a verb on a node and prints what it prints, and with which status it failed.
 func (w *World) run(ctx context.Context, step scenario.Step) ([]string, error) {
-	n := w.Lab.Node(step.Names[0])
-	if n == nil {
-		return nil, fmt.Errorf("there is no node %s", step.Names[0])
+	n, err := w.node(step.Names[0])
+	if err != nil {
+		return nil, err
 	}
 	text, only, _ := strings.Cut(step.Rest, " | ")
 	out, err := n.Run(ctx, w.words(ctx, text)...)
