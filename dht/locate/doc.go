@@ -2,8 +2,9 @@
 //
 // Nouns: Locator (announce, find, forget; batches only), Member (a peer that is alive, as the roster
 // sees it), Chain (locators asked one after the other), Switch (one of several, chosen by the size of
-// the mesh or by configuration), Kind (one of the three real ones), Sizer (chooses the kind for the size of the mesh), Sites (the members as one site sees them: everybody near, and of other
-// sites only the bridges that speak for them).
+// the mesh or by configuration), Kind (one of the three real ones), Sizer (chooses the kind for the size of
+// the mesh), Sites (the members as one site sees them: everybody near, and of other sites only the bridges
+// that speak for them).
 //
 // Promises, of every Locator (package locatetest holds the suite):
 //   - Find answers each key in its place, never with the node itself, and with nobody twice. It is a

@@ -121,7 +121,7 @@ func (m *marks) prune(store Held) error {
 			if err != nil && !errors.Is(err, record.ErrCorrupt) {
 				return err
 			}
-			if len(value) == markBytes && !store.Contains(digest.New(digest.Function(e.Key[0]), [digest.HashSize]byte(e.Key[1:]), int64(binary.BigEndian.Uint64(value)))) {
+			if len(value) == markBytes && !store.Contains(markedBlob(e.Key, value)) {
 				gone = append(gone, e.Key)
 			}
 		}
@@ -146,6 +146,11 @@ func markKey(d digest.Digest) (key record.Key) {
 	key[0] = byte(d.Function())
 	copy(key[1:], hash[:])
 	return key
+}
+
+// markedBlob is the blob that a mark by instance is of.
+func markedBlob(key record.Key, value []byte) digest.Digest {
+	return digest.New(digest.Function(key[0]), [digest.HashSize]byte(key[1:]), int64(binary.BigEndian.Uint64(value)))
 }
 
 // reason tells why a blob is private, if it is.

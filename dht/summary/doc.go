@@ -4,8 +4,8 @@
 // Nouns: Publisher (the summary of what this node has), Part (a piece of a summary on its way), Peers
 // (everybody else's summaries, kept up to date), Locator (both as a locate.Locator), base (a binary
 // fuse filter over the fingerprints of keys), delta (the fingerprints that came after it, in order),
-// Bridge (a member that publishes one summary of everything at its site), relay (another
-// site's summary as a bridge here passes it on).
+// Bridge (a member that publishes one summary of everything at its site), relay (another site's summary as a
+// bridge here passes it on).
 //
 // How a summary spreads:
 //  1. Add appends to the delta. When the delta or what was removed has grown large beside the base, a
@@ -25,7 +25,8 @@
 //     once in 68 million; with 16 bits, half the size, 63 err once in 1,040.
 //   - A removed key is found until the next base; an added one as soon as the delta has arrived.
 //   - What a peer sends is checked and bounded: it can waste MaxBase and MaxDelta of memory and no
-//     more; a bridge could alter what it passes on. A peer whose claims turn out empty, again and again, is ignored for a while (Report).
+//     more; a bridge could alter what it passes on. A peer whose claims turn out empty, again and again, is
+//     ignored for a while (Report).
 //   - Safe for concurrent use. Run owns every goroutine.
 //
 // What it does not do: it does not ask peers for results, and does not save anything.

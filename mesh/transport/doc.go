@@ -19,6 +19,8 @@
 //     waits for the connection, until its context ends. Call them again rather than keep the result.
 //   - Connections being opened are bounded in number, in time and per address, and an office of 60
 //     behind one address fits; see limits.go.
+//   - A stream of content over bulk is copied once at either end: who receives a ReadResponse into a message that was
+//     received into before gets its bytes in the room of the old ones, and keeps neither.
 //   - Serve ends after Close, which waits for every goroutine of the Transport's own.
 //
 // What it does not do: it knows no certificates (mesh/hello does), finds nobody, retries nothing.
