@@ -192,9 +192,12 @@ func (p *pieces) hedge(id peer.ID) (*piece, time.Duration) {
 // get makes one call and settles its piece.
 func (p *pieces) get(ctx context.Context, piece *piece) {
 	id := piece.id
-	call, cancel := context.WithTimeout(ctx, GiveUp)
+	call, cancel := context.WithTimeout(ctx, p.fetcher.standing.patience(id))
 	defer cancel()
 	got, err := p.fetcher.batch(call, id, piece.wants)
+	if err != nil && ctx.Err() == nil && call.Err() != nil {
+		p.fetcher.standing.hung(id)
+	}
 	if err == nil {
 		p.fetcher.brought(id, sizeOf(got), piece.began)
 	}

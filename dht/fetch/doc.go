@@ -20,7 +20,7 @@
 //   - A provider can cost memory and disk for what was asked for, and no more: an answer that was not
 //     asked for, of another size or compressed ends the call.
 //   - Every call ends: without progress for StallAfter another provider takes over, without any provider
-//     the fetch fails.
+//     the fetch fails. The only provider is waited for up to GiveUp, half as long each time in vain.
 //   - No more than Options.Rate bytes a second are received, all fetches together.
 //   - Safe for concurrent use; goroutines end before the call that started them returns.
 //

@@ -30,7 +30,7 @@ const (
 	HedgeAfter = 200 * time.Millisecond
 	// StallAfter is how long a stream may bring nothing before another provider takes over.
 	StallAfter = 500 * time.Millisecond
-	// GiveUp is how long the only provider left may bring nothing.
+	// GiveUp is how long the only provider left may bring nothing; half as long each time that it did.
 	GiveUp = 10 * time.Second
 
 	maxBatch  = 4096          // blobs in a batch

@@ -29,6 +29,7 @@ type Standing struct {
 	Failed int64 // calls that failed or stalled
 	Lies   int64 // answers that were not what was asked for
 
+	waited  int       // times that GiveUp was waited for in vain, since something came
 	avoided time.Time // not asked at all until then
 	last    time.Time // asked last until then
 }
@@ -59,6 +60,9 @@ func (s *standings) gave(id peer.ID, blobs int, bytes int64, empty int) {
 		st.Blobs += int64(blobs)
 		st.Bytes += bytes
 		st.Empty += int64(empty)
+		if blobs > 0 {
+			st.waited = 0
+		}
 		if empty > 0 && st.Empty > st.Blobs+emptyLimit {
 			st.last = time.Now().Add(EmptyFor)
 		}
@@ -72,6 +76,21 @@ func (s *standings) failed(id peer.ID) {
 		st.last = time.Now().Add(FailFor)
 	})
 }
+
+// patience is how long a provider may bring nothing when there is no other one: half as long each time that this was waited
+// for in vain, so that a build waits for a provider that hangs no longer than twice GiveUp, and StallAfter a fetch.
+func (s *standings) patience(id peer.ID) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	patience := GiveUp
+	if st := s.of[id]; st != nil {
+		patience >>= min(st.waited, 8)
+	}
+	return max(patience, StallAfter)
+}
+
+// hung notes that a provider's patience was waited for in vain.
+func (s *standings) hung(id peer.ID) { s.change(id, func(st *Standing) { st.waited++ }) }
 
 // lied notes an answer that was not what was asked for.
 func (s *standings) lied(id peer.ID) {

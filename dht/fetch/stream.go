@@ -112,7 +112,7 @@ type section struct {
 func (f *Fetcher) section(ctx context.Context, s section, providers []peer.ID, w io.Writer) (from []peer.ID, err error) {
 	patience := StallAfter
 	if len(providers) == 1 {
-		patience = GiveUp
+		patience = f.standing.patience(providers[0])
 	}
 	left, slow := slices.Clone(providers), []peer.ID(nil)
 	for ctx.Err() == nil {
@@ -139,6 +139,8 @@ func (f *Fetcher) section(ctx context.Context, s section, providers []peer.ID, w
 			return from, fmt.Errorf("%w: %w", err, cas.ErrCorrupt) // nor is what came before to be believed
 		case s.at == s.end:
 			return from, nil
+		case errors.Is(err, errStalled) && len(providers) == 1:
+			f.standing.hung(id)
 		case errors.Is(err, errStalled):
 			slow = append(slow, id)
 		}
