@@ -280,6 +280,9 @@ func TestNodeLives(t *testing.T) {
 	if err != nil || usage.CPU <= 0 || usage.Memory < 1<<20 {
 		t.Errorf("usage %+v, %v", usage, err)
 	}
+	if peak, err := ana.Peak(); err != nil || peak < usage.Memory/2 || peak > 1<<30 {
+		t.Errorf("at most %d bytes resident, now %d, %v", peak, usage.Memory, err)
+	}
 
 	must(t, ana.Sleep())
 	ctx, cancel := context.WithTimeout(t.Context(), short)

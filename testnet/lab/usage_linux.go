@@ -45,6 +45,30 @@ func UsageOf(pid int, device string) (Usage, error) {
 	return u, errors.Join(u.parseStat(string(stat)), u.parseNet(string(counters), device))
 }
 
+// Peak is the most memory a node's process has had resident since it was started, in bytes. The node has to run.
+func (n *Node) Peak() (int64, error) {
+	pid := n.PID()
+	if pid == 0 {
+		return 0, fmt.Errorf("memory of %s: it does not run", n.Name)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parsePeak(string(status))
+}
+
+// parsePeak reads the line VmHWM of proc(5)'s status.
+func parsePeak(text string) (int64, error) {
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "VmHWM:" && fields[2] == "kB" {
+			kib, err := strconv.ParseInt(fields[1], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("/proc status has no VmHWM")
+}
+
 // parseStat reads proc(5)'s stat: fields 14 and 15 are ticks in user and system mode, 24 the resident pages.
 func (u *Usage) parseStat(text string) error {
 	_, rest, _ := strings.Cut(text, ") ") // the name of the program may hold anything

@@ -52,6 +52,7 @@ const (
 	WithinLeft    Phrase = "within DURATION nothing is left"
 	Wait          Phrase = "wait DURATION"
 	Note          Phrase = "note NAMES"
+	Takes         Phrase = "NAMES takes/take under TEXT"
 	AsNoted       Phrase = "within DURATION NAMES is/are as noted"
 	Within        Phrase = "within DURATION NAMES sees/see NAMES STATE"
 	WithinAll     Phrase = "within DURATION all see each other"
@@ -86,6 +87,7 @@ func Phrases() []Meaning {
 		{Heal, "end partitions, delays and losses"},
 		{Keep, "run a verb of buildmesh on a node and keep the code it prints; $WORD is it from then on"},
 		{AsNoted, "the nodes' memory and goroutines come back to about what was noted"},
+		{Takes, "the nodes' processes have at no time had so much memory or more, like 150MiB, since they were started"},
 		{WithinAll, "all nodes that run come to see each other alive"},
 		{Within, "the first nodes come to see the second ones so; prints what they see"},
 		{Throughout, "the first nodes see the second ones so all the time"},

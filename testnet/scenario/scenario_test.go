@@ -103,6 +103,7 @@ func TestSentences(t *testing.T) {
 		"for 3s ana sees mallory absent": {Phrase: Throughout, Duration: 3 * time.Second, Names: []string{"ana"},
 			Others: []string{"mallory"}, State: "absent"},
 		"within 9s ana is as noted":           {Phrase: AsNoted, Duration: 9 * time.Second, Names: []string{"ana"}},
+		"ana ben take under 250MiB":           {Phrase: Takes, Names: []string{"ana", "ben"}, Rest: "250MiB"},
 		"within 9s ana: status":               {Phrase: WithinPrinted, Duration: 9 * time.Second, Names: []string{"ana"}, Rest: "status"},
 		"mallory attacks ana with hellos 100": {Phrase: Attack, Names: []string{"mallory"}, Others: []string{"ana"}, Rest: "hellos 100"},
 		"heal":                                {Phrase: Heal},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/buildmesh/buildmesh/node/config"
 	"github.com/buildmesh/buildmesh/testnet/lab"
 	"github.com/buildmesh/buildmesh/testnet/scenario"
 )
@@ -101,4 +102,27 @@ func (w *World) asNoted(ctx context.Context, step scenario.Step) ([]string, erro
 		}
 		return nil
 	})
+}
+
+// takes checks the most memory that nodes have had.
+func (w *World) takes(_ context.Context, step scenario.Step) ([]string, error) {
+	bound, err := config.ParseSize(step.Rest)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := w.nodes(step.Names)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range nodes {
+		peak, err := n.Peak()
+		if err != nil {
+			return nil, err
+		}
+		w.Log("%s has taken %d MiB", n.Name, peak>>20)
+		if peak >= int64(bound) {
+			return nil, fmt.Errorf("%s has taken %d MiB", n.Name, peak>>20)
+		}
+	}
+	return nil, nil
 }

@@ -53,7 +53,7 @@ func (w *World) Do(ctx context.Context, step scenario.Step) ([]string, error) {
 		scenario.Mesh: w.mesh, scenario.Join: w.join,
 		scenario.Run: w.run, scenario.Keep: w.keep, scenario.WithinPrinted: w.withinPrinted,
 		scenario.Within: w.within, scenario.WithinAll: w.withinAll, scenario.Throughout: w.throughout,
-		scenario.Note: w.note, scenario.AsNoted: w.asNoted, scenario.Attack: w.attack,
+		scenario.Note: w.note, scenario.AsNoted: w.asNoted, scenario.Takes: w.takes, scenario.Attack: w.attack,
 		scenario.Plays: w.play, scenario.Build: w.build, scenario.WithinBuilds: w.withinBuilds, scenario.Begin: w.begin,
 		scenario.Has: w.has, scenario.Lacks: w.lacks, scenario.Rots: w.rots, scenario.WithinFinds: w.withinFinds, scenario.WithinLeft: w.withinLeft,
 	}[step.Phrase]
