@@ -65,7 +65,7 @@ func (n *Node) openLeasing(m *machine, runner *run.Runner) *leasing {
 	l.initiator = lease.NewInitiator(lease.InitiatorOptions{
 		Self: n.identity.ID(), Epoch: uint64(time.Now().UnixNano()), Executor: l.executor, Run: countedExecutor{ownExecutor{n, runner.Storing}, m.counts},
 		Spare: countedExecutor{ownExecutor{n, runner.Guests}, m.counts}, Network: n.mesh.transport, Blobs: n.store, Content: content, Receipts: receipts, Auditor: m.auditor, Class: l.class,
-		Place: place.Options{Explain: true}, History: n.history, MaxTimeout: n.config.Exec.MaxTimeout,
+		Place: place.Options{Explain: true}, Name: n.nameOf, History: n.history, MaxTimeout: n.config.Exec.MaxTimeout,
 	}, place.Peer{Name: n.config.Node.Name, Offer: m.offer, Speed: 1})
 	l.ready.Store(true)
 	l.executor.Register(n.mesh.transport.ControlServer())

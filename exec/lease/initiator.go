@@ -37,6 +37,7 @@ type InitiatorOptions struct {
 	Auditor  Auditor  // nil: nothing is compared
 
 	Class      func(ctx context.Context, a *action.Action) place.Class
+	Name       func(peer.ID) string // what people call a peer; nil: its short id
 	Place      place.Options
 	History    *place.History
 	MaxTimeout time.Duration // of any action; default 24 h
@@ -107,6 +108,9 @@ var errUnwanted = errors.New("no longer wanted")
 func NewInitiator(o InitiatorOptions, self place.Peer) *Initiator {
 	if o.MaxTimeout <= 0 {
 		o.MaxTimeout = 24 * time.Hour
+	}
+	if o.Name == nil {
+		o.Name = peer.ID.Short
 	}
 	if o.Spare == nil {
 		o.Spare = o.Run

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -345,7 +346,14 @@ type placed struct {
 	err     error
 	done    chan struct{}
 	cancel  context.CancelFunc
+	said    atomic.Pointer[repb.ExecutedActionMetadata] // the newest that an executor told
 }
+
+// Output implements flight.Observer.
+func (p *placed) Output(string, string) {}
+
+// Metadata implements flight.Observer.
+func (p *placed) Metadata(m *repb.ExecutedActionMetadata) { p.said.Store(m) }
 
 // place has n place an action.
 func (n *fakeNode) place(a *action.Action, bend ...func(*flight.Request)) *placed {
@@ -362,7 +370,7 @@ func (n *fakeNode) place(a *action.Action, bend ...func(*flight.Request)) *place
 			p.err = err
 			return
 		}
-		p.outcome, p.err = executor.Execute(ctx, a, silent{})
+		p.outcome, p.err = executor.Execute(ctx, a, p)
 		release()
 	}()
 	return p

@@ -44,6 +44,9 @@ func TestLifeOfALease(t *testing.T) {
 		free := n[1].busy()
 		p := n[1].place(n[1].action("a"))
 		r := <-n[2].runs
+		if by := p.said.Load().GetWorker(); by != n[2].id.Short() {
+			t.Errorf("whoever watches is told that it runs on %q before the first beat, not %q", by, n[2].id.Short())
+		}
 		if r.action.Arguments[0] != "a" {
 			t.Fatalf("ran %v", r.action.Arguments)
 		}

@@ -76,6 +76,7 @@ func (r *remote) cancel(c Claim) {
 // run runs an attempt at the peer. A call that breaks is taken up again until the beats are overdue.
 func (r *remote) run(ctx context.Context, c Claim, t *attempt) (*flight.Outcome, error) {
 	w := &watch{remote: r, attempt: t, claim: c, heard: time.Now(), stageSince: time.Now()}
+	t.work.observer.Metadata(&repb.ExecutedActionMetadata{Worker: r.initiator.options.Name(r.peer)}) // the peer tells more with its beats
 	for {
 		outcome, err := w.call(ctx)
 		var failed *failedError
