@@ -83,6 +83,14 @@ func TestWhy(t *testing.T) {
 	if hit.Entry.Cache.Verdict != journalv1.Cache_VERDICT_HIT_HERE || !strings.HasPrefix(again.Message, "found here") {
 		t.Errorf("%q, %v", again.Message, hit)
 	}
+	if _, err := repb.NewExecutionClient(p.ana.conn).Execute(about(t, "//app:gpu"), &repb.ExecuteRequest{ActionDigest: p.ana.asking(t, "cat in > out", "Pool=gpu").Proto()}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what nobody fulfils is noted", func() bool {
+		refused, err := (journalAnswers{node: p.ana.Node}).Why(t.Context(), &controlv1.WhyRequest{Subject: "//app:gpu"})
+		return err == nil && refused.Entry.Cache.Verdict == journalv1.Cache_VERDICT_REFUSED && strings.Contains(refused.Entry.Outcome.StatusText, `Pool="gpu"`)
+	})
+
 	p.free()
 	if _, err := (lendingAnswers{lending: p.ben.lending}).Pause(t.Context(), &controlv1.PauseRequest{Now: true}); err != nil {
 		t.Fatal(err)

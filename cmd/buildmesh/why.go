@@ -98,6 +98,8 @@ func cacheText(w *controlv1.WhyResponse, now time.Time) string {
 		return "not asked: the client wants it run (skip_cache_lookup)"
 	case journalv1.Cache_VERDICT_UNCACHEABLE:
 		return "not asked: the action is never cached (do_not_cache)"
+	case journalv1.Cache_VERDICT_REFUSED:
+		return "not asked: no machine that is there may run the action"
 	}
 	if e.GetCache().GetReason() != "" {
 		return "could not be asked: " + e.Cache.Reason
@@ -159,7 +161,7 @@ func placeRows(e *journalv1.Entry) []string {
 		}
 		return rows
 	}
-	text := p.Class + " action"
+	text := classText(p.Class)
 	if waited := p.Waited.AsDuration(); waited >= time.Millisecond {
 		text += ", waited " + span(p.Waited) + " for a free slot"
 	}
@@ -171,6 +173,19 @@ func placeRows(e *journalv1.Entry) []string {
 		rows = append(rows, fmt.Sprintf("\tand %d more attempts", p.More))
 	}
 	return rows
+}
+
+// classText is where an action of a class may run.
+func classText(class string) string {
+	switch class {
+	case "fingerprinted":
+		return "may run where the same tools are installed (fingerprinted)"
+	case "hermetic":
+		return "may run on any machine of its platform (hermetic)"
+	case "local":
+		return "may run on this machine only (local)"
+	}
+	return class
 }
 
 // attemptRows is one attempt: how its peer was chosen, then what happened.

@@ -49,7 +49,7 @@ func ranEntry() *journalv1.Entry {
 			{Number: 1, Name: "ben", Cores: 1, Scores: []*journalv1.Score{
 				{Name: "ben", Total: 1.12, Speed: 1, Load: 0.15, Locality: 0.25, Transfer: 0.02}, {Name: "cleo", Total: 0.85, Speed: 1, Load: 0.15},
 				{Name: "ana", Refused: "no free slot"}, {Name: "dan", Refused: "closed"},
-			}, Events: []*journalv1.Event{{After: took(15 * time.Millisecond), What: "leased 1 cores"}, {After: took(2300 * time.Millisecond), What: "cancelled: no longer wanted"}}},
+			}, Events: []*journalv1.Event{{After: took(15 * time.Millisecond), What: "leased 1 core"}, {After: took(2300 * time.Millisecond), What: "cancelled: no longer wanted"}}},
 			{Number: 2, Name: "ana", Self: true, Hedge: true, Won: true, Events: []*journalv1.Event{{After: took(2200 * time.Millisecond), What: "done, exit code 0"}}},
 		}},
 		Timeline: &journalv1.Timeline{Total: took(2210 * time.Millisecond), Queued: took(14 * time.Millisecond), Fetch: took(3 * time.Millisecond), Run: took(900 * time.Millisecond), Upload: took(400 * time.Microsecond)},
@@ -78,6 +78,7 @@ func TestWhyText(t *testing.T) {
 	hit.Cache, hit.Placing, hit.Remarks = &journalv1.Cache{Verdict: journalv1.Cache_VERDICT_HIT_MEMBER, From: "ben"}, nil, nil
 	failed := ranEntry()
 	failed.Outcome = &journalv1.Outcome{Status: 9, StatusText: "no member offers ISA x86-64-v4"}
+	failed.Cache = &journalv1.Cache{Verdict: journalv1.Cache_VERDICT_REFUSED}
 	failed.Placing, failed.Timeline, failed.Remarks = nil, &journalv1.Timeline{Total: took(200 * time.Microsecond)}, nil
 	again := proto.CloneOf(before)
 	again.Outcome.ExitCode = 1

@@ -2,15 +2,22 @@ package flight
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/buildmesh/buildmesh/exec/platform"
 )
 
-// TestEnding: of every flight that is over its owner is told how the look-up went, and the client where a hit is from.
+// TestEnding: of every flight that is over its owner is told how the look-up went, and the client where a hit is from; of what
+// nobody fulfils it is told too.
 func TestEnding(t *testing.T) {
 	var told []Ending
-	l := newLab(t, func(o *Options) { o.Ended = func(e Ending) { told = append(told, e) } })
+	l := newLab(t, func(o *Options) {
+		o.Ended = func(e Ending) { told = append(told, e) }
+		o.Match = func(r platform.Request) error { return r.Match(platform.Offer{}) }
+	})
 	last := func() Ending {
 		if len(told) == 0 {
 			t.Fatal("nobody was told")
@@ -43,5 +50,14 @@ func TestEnding(t *testing.T) {
 	run(r)
 	if e := last(); !e.Lookup.Asked || e.Lookup.Err == nil || errors.Is(e.Lookup.Err, ErrNotCached) {
 		t.Errorf("a broken cache: %+v", e)
+	}
+	r = l.action(t, "c", func(a *repb.Action) {
+		a.Platform = &repb.Platform{Properties: []*repb.Platform_Property{{Name: "Pool", Value: "gpu"}}}
+	})
+	if _, err := l.Execute(t.Context(), r); err == nil {
+		t.Fatal("what nobody fulfils is accepted")
+	}
+	if e := last(); !e.Refused || e.Request.Action != r.Action || e.Lookup.Asked || !strings.Contains(e.Response.GetStatus().GetMessage(), "Pool") {
+		t.Errorf("refused: %+v", e)
 	}
 }

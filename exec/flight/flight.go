@@ -65,6 +65,7 @@ type Ending struct {
 	Action    *action.Action
 	Request   Request
 	Created   time.Time
+	Refused   bool // no executor fulfils its platform: it never flew
 	Lookup    Lookup
 	Response  *repb.ExecuteResponse // must not be changed
 	Placement *place.Trace          // nil: it was cached or merged, or ran where there is no choice

@@ -28,7 +28,7 @@ type Options struct {
 	Slots    Slots                        // nil: everything runs at once
 	Placer   Placer                       // nil: Here, with Executor and Slots
 	Merger   Merger                       // nil: what others run is not asked for
-	Ended    func(Ending)                 // told of every flight that is over; must be quick; nil: nobody
+	Ended    func(Ending)                 // told of every flight that is over, and of every action that nobody fulfils; must be quick; nil: nobody
 	Streams  Follower                     // nil: the output cannot be read while it is written
 	Match    func(platform.Request) error // whether any executor fulfils a request; nil: all do
 	Status   func(error) error            // gives an error its gRPC status, as an error
@@ -121,7 +121,9 @@ func (t *Table) Execute(ctx context.Context, r Request) (*Flight, error) {
 	}
 	a.Instance = r.Instance
 	if err := t.options.Match(a.Platform); err != nil {
-		return nil, unsupported(err)
+		err = unsupported(err)
+		t.options.Ended(Ending{Action: a, Request: r, Created: time.Now(), Refused: true, Response: &repb.ExecuteResponse{Status: t.status(err)}})
+		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

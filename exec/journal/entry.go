@@ -123,6 +123,8 @@ func platformSum(r platform.Request) uint64 { return sumOf(platformLines(r)...) 
 func cacheOf(e flight.Ending) *journalv1.Cache {
 	c := &journalv1.Cache{}
 	switch {
+	case e.Refused:
+		c.Verdict = journalv1.Cache_VERDICT_REFUSED
 	case e.Response.GetCachedResult():
 		return hitOf(e.Lookup.From)
 	case e.Action.DoNotCache:

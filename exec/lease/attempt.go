@@ -46,7 +46,7 @@ func (i *Initiator) run(ctx context.Context, t *attempt, lease *ID) {
 		lease = &id
 	}
 	c := Claim{Lease: *lease, Caller: i.options.Self, Attempt: t.Attempt, Epoch: i.options.Epoch}
-	i.note(t, "leased %g cores", t.Cores)
+	i.note(t, "leased %s", coresText(t.Cores))
 	i.step(func(c *place.Core, now time.Time) {
 		c.Granted(now, t.Try)
 		if !t.work.placed {
@@ -73,6 +73,14 @@ func (i *Initiator) run(ctx context.Context, t *attempt, lease *ID) {
 	}
 	i.completed(t, outcome, err, time.Since(began))
 	link.ack(c)
+}
+
+// coresText is a number of cores for people.
+func coresText(cores float64) string {
+	if cores == 1 {
+		return "1 core"
+	}
+	return fmt.Sprintf("%g cores", cores)
 }
 
 // request is what an attempt asks of its executor.

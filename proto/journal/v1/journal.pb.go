@@ -35,6 +35,7 @@ const (
 	Cache_VERDICT_MISS        Cache_Verdict = 3
 	Cache_VERDICT_SKIPPED     Cache_Verdict = 4 // the client asked not to look
 	Cache_VERDICT_UNCACHEABLE Cache_Verdict = 5 // do_not_cache
+	Cache_VERDICT_REFUSED     Cache_Verdict = 6 // nobody fulfils the platform: nothing was looked for
 )
 
 // Enum value maps for Cache_Verdict.
@@ -46,6 +47,7 @@ var (
 		3: "VERDICT_MISS",
 		4: "VERDICT_SKIPPED",
 		5: "VERDICT_UNCACHEABLE",
+		6: "VERDICT_REFUSED",
 	}
 	Cache_Verdict_value = map[string]int32{
 		"VERDICT_UNSPECIFIED": 0,
@@ -54,6 +56,7 @@ var (
 		"VERDICT_MISS":        3,
 		"VERDICT_SKIPPED":     4,
 		"VERDICT_UNCACHEABLE": 5,
+		"VERDICT_REFUSED":     6,
 	}
 )
 
@@ -1148,18 +1151,19 @@ const file_proto_journal_v1_journal_proto_rawDesc = "" +
 	"\aoutcome\x18\x14 \x01(\v2\x1d.buildmesh.journal.v1.OutcomeR\aoutcome\x126\n" +
 	"\aremarks\x18\x15 \x03(\v2\x1c.buildmesh.journal.v1.RemarkR\aremarks\x12\x16\n" +
 	"\x06merged\x18\x16 \x01(\tR\x06merged\x12\x12\n" +
-	"\x04vain\x18\x17 \x01(\tR\x04vain\"\x85\x02\n" +
+	"\x04vain\x18\x17 \x01(\tR\x04vain\"\x9a\x02\n" +
 	"\x05Cache\x12=\n" +
 	"\averdict\x18\x01 \x01(\x0e2#.buildmesh.journal.v1.Cache.VerdictR\averdict\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x90\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa5\x01\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10VERDICT_HIT_HERE\x10\x01\x12\x16\n" +
 	"\x12VERDICT_HIT_MEMBER\x10\x02\x12\x10\n" +
 	"\fVERDICT_MISS\x10\x03\x12\x13\n" +
 	"\x0fVERDICT_SKIPPED\x10\x04\x12\x17\n" +
-	"\x13VERDICT_UNCACHEABLE\x10\x05\"\xd1\x01\n" +
+	"\x13VERDICT_UNCACHEABLE\x10\x05\x12\x13\n" +
+	"\x0fVERDICT_REFUSED\x10\x06\"\xd1\x01\n" +
 	"\aPlacing\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x121\n" +
 	"\x06waited\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06waited\x129\n" +
