@@ -15,6 +15,7 @@ import (
 	"github.com/buildmesh/buildmesh/mesh/facts"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/mesh/roster"
+	"github.com/buildmesh/buildmesh/node/human"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
@@ -87,7 +88,7 @@ func (n *Node) capacity(name string, h facts.Heard) *controlv1.Capacity {
 	case n.machine == nil:
 		c.Excluded = "this node runs no actions"
 	case h.State != facts.Ready:
-		c.Excluded = strings.TrimSuffix(h.State.String()+": "+h.Reason, ": ")
+		c.Excluded = human.State(h.State.String(), h.Reason)
 	case h.OSFamily != n.machine.offer.OSFamily, !slices.ContainsFunc(h.ISA, common):
 		c.Excluded = "has another platform: " + strings.Join(append([]string{h.OSFamily}, h.ISA...), " ")
 	case h.Fingerprint == "", h.Fingerprint != n.machine.fingerprint.String():
@@ -145,7 +146,7 @@ func (n *Node) ownMachine() *controlv1.Machine {
 	room := n.machine.room()
 	own.Cores, own.Free = room.Cores, max(room.FreeCores, 0)
 	if lent := n.lending.governor.Status(); n.machine.leasing != nil && lent.Share() < 1 {
-		own.State = strings.TrimSuffix(lent.State.String()+": "+lent.Reason, ": ")
+		own.State = human.State(lent.State.String(), lent.Reason)
 	}
 	if n.machine.leasing == nil {
 		if room.Running > 0 {
@@ -161,7 +162,7 @@ func (n *Node) ownMachine() *controlv1.Machine {
 func (n *Node) otherMachine(ctx context.Context, m roster.Member, h facts.Heard) *controlv1.Machine {
 	one := &controlv1.Machine{Name: m.Name, PeerId: m.ID.String(), Cores: h.Cores, Free: min(h.CoresFree, h.Cores)}
 	if h.State != facts.Ready {
-		one.State = strings.TrimSuffix(h.State.String()+": "+h.Reason, ": ")
+		one.State = human.State(h.State.String(), h.Reason)
 	}
 	holders, err := n.occupancy(ctx, m.ID, h.Cores)
 	if err != nil {

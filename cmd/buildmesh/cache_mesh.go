@@ -26,6 +26,9 @@ func (c *cacheLsVerb) Run(v *verbContext) error {
 	if err != nil {
 		return plain(err)
 	}
+	if len(answer.Results) == 0 && c.Action != "" {
+		return fmt.Errorf("no signed result known here is of an action whose hash begins with %s; the actions of a target are shown by: buildmesh why TARGET", c.Action)
+	}
 	if len(answer.Results) == 0 {
 		_, err := fmt.Fprintln(v.out, "no signed results are known here")
 		return err

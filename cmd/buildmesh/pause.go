@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
@@ -64,12 +65,27 @@ func lendingText(l *controlv1.LendingResponse) string {
 		text = "lends nothing: " + l.GetReason()
 	}
 	if l.GetUntil() != nil {
-		text += ", until " + l.Until.AsTime().Local().Format("Mon 15:04")
-	} else if l.GetReason() == "paused" {
-		text += ", until: buildmesh resume"
+		text += " until " + untilText(l.Until.AsTime().Local(), time.Now())
 	}
-	if n := l.GetGuests(); n > 0 {
+	switch n := l.GetGuests(); {
+	case n == 1:
+		text += "; 1 action of others runs"
+	case n > 1:
 		text += fmt.Sprintf("; %d actions of others run", n)
 	}
+	if l.GetReason() == "paused" {
+		text += "; lend again with: buildmesh resume"
+	}
 	return text
+}
+
+// untilText is a moment to come: a time of today, a day of the coming week, or a date.
+func untilText(until, now time.Time) string {
+	switch days := until.Sub(now); {
+	case until.YearDay() == now.YearDay() && days < 24*time.Hour:
+		return until.Format("15:04")
+	case days < 6*24*time.Hour:
+		return until.Format("Mon 15:04")
+	}
+	return until.Format("2 January 2006, 15:04")
 }

@@ -59,7 +59,7 @@ func lends(p *controlv1.Peer) string {
 	case f == nil:
 		return "-"
 	case f.State != "ready":
-		return strings.TrimSuffix(f.State+": "+f.Reason, ": ")
+		return human.State(f.State, f.Reason)
 	}
 	return fmt.Sprintf("%s of %s cores", human.Cores(f.CoresFree), human.Cores(f.Cores))
 }

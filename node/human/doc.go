@@ -1,4 +1,5 @@
-// Package human writes numbers the way people read them: sizes, ages, counts, shares.
+// Package human writes numbers the way people read them: sizes, ages, counts, shares,
+// and states with their reasons.
 //
 // Promises: every form is short, has one decimal at most, and names its unit; negative values are
 // written as zero. For programs there are --json and /metrics, which give plain numbers.

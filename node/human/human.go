@@ -37,6 +37,14 @@ func Age(d time.Duration) string {
 	}
 }
 
+// State writes a state with its reason, which may be missing or say no more than the state.
+func State(state, reason string) string {
+	if reason == "" || reason == state {
+		return state
+	}
+	return state + ": " + reason
+}
+
 // Count writes a number with a comma between each three digits.
 func Count(n int64) string {
 	digits := strconv.FormatInt(max(n, 0), 10)

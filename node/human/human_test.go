@@ -15,6 +15,7 @@ func TestForms(t *testing.T) {
 		{Count(-3), "0"}, {Count(7), "7"}, {Count(999), "999"}, {Count(1000), "1,000"}, {Count(1234567), "1,234,567"},
 		{Percent(1, 0), "0 %"}, {Percent(1, 2), "50 %"}, {Percent(2, 3), "67 %"},
 		{Cores(2), "2"}, {Cores(1.5), "1.5"}, {Cores(-1), "0"},
+		{State("ready", ""), "ready"}, {State("paused", "paused"), "paused"}, {State("closed", "on battery"), "closed: on battery"},
 	} {
 		if test.got != test.want {
 			t.Errorf("got %q, want %q", test.got, test.want)
