@@ -69,11 +69,11 @@ func goroutines() []string {
 	return out
 }
 
-// noLeaks fails the test when, at its end, goroutines or mounts are left that were not there before.
-// It must be called before the node is made.
+// noLeaks fails the test when, at its end, goroutines are left that were not there before, or mounts below the directories that it
+// gave to nodes. It must be called before the node is made.
 func noLeaks(t testing.TB) {
 	t.Helper()
-	before, mounts := len(goroutines()), mountTable()
+	before, dirs := len(goroutines()), filepath.Dir(t.TempDir())
 	t.Cleanup(func() {
 		deadline := time.Now().Add(5 * time.Second)
 		for len(goroutines()) > before && time.Now().Before(deadline) {
@@ -82,19 +82,26 @@ func noLeaks(t testing.TB) {
 		if after := goroutines(); len(after) > before {
 			t.Errorf("%d goroutines before, %d after:\n%s", before, len(after), strings.Join(after, "\n\n"))
 		}
-		if after := mountTable(); after != mounts {
-			t.Errorf("mounts were left behind:\n%s", after)
+		if left := mountsBelow(dirs); len(left) > 0 {
+			t.Errorf("mounts were left behind: %q", left)
 		}
 	})
 }
 
-// mountTable is what is mounted in this namespace, where the system tells.
-func mountTable() string {
+// mountsBelow is where something is mounted in this namespace below a directory, where the system tells; see
+// proc_pid_mountinfo(5).
+func mountsBelow(dir string) []string {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return ""
+		return nil
 	}
-	return string(data)
+	var below []string
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+			below = append(below, fields[4])
+		}
+	}
+	return below
 }
 
 // started is a node that runs until stop is called, which waits for its end.
