@@ -117,6 +117,7 @@ func (w *running) Await(ctx context.Context) (*repb.ActionResult, string, error)
 	by := w.by
 	m.waiting[w] = cancel
 	m.mu.Unlock()
+	name := m.options.Name(by) // now: one that is turned out has none
 	r, err := m.result(ctx, w, by)
 	m.mu.Lock()
 	delete(m.waiting, w)
@@ -127,9 +128,9 @@ func (w *running) Await(ctx context.Context) (*repb.ActionResult, string, error)
 		err = cause
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("waited %s for %s's: %w", time.Since(began).Round(100*time.Millisecond), m.options.Name(by), err)
+		return nil, "", fmt.Errorf("waited %s for %s's: %w", time.Since(began).Round(100*time.Millisecond), name, err)
 	}
-	return r, m.options.Name(by), nil
+	return r, name, nil
 }
 
 // result waits for a peer's run and brings here what it made.
