@@ -27,3 +27,8 @@ func syncFileSystem(dir string) error {
 	defer d.Close()
 	return unix.Syncfs(int(d.Fd()))
 }
+
+// preallocate takes room for size bytes of file. Not every file system can.
+func preallocate(file *os.File, size int64) error {
+	return unix.Fallocate(int(file.Fd()), 0, 0, size)
+}

@@ -117,6 +117,37 @@ func TestRealDiskFull(t *testing.T) {
 	noStrays(t, s, dir)
 }
 
+// TestRoomAtOnce has writers of large blobs on a file system of 8 MiB take their room when they begin: nothing is left of one that
+// finds none, what may go makes way, and what one has taken no other gets.
+func TestRoomAtOnce(t *testing.T) {
+	disk, ctx, clock := tinyDisk(t, "8m"), context.Background(), castest.NewClock()
+	if disk == "" {
+		return
+	}
+	dir := filepath.Join(disk, "store")
+	s, err := cas.Open(dir, cas.Options{MaxBytes: 1 << 30, MinFree: -1, Lease: time.Minute, Clock: clock.Now})
+	must(t, err)
+	defer s.Close()
+	old, next := put(t, s, 1, 4<<20), castest.Make(2, 6<<20)
+	if _, err := s.NewWriter(ctx, next.Digest); !errors.Is(err, cas.ErrFull) || s.Stat().Reserved != 0 {
+		t.Fatalf("a writer without room: %v, %d bytes reserved", err, s.Stat().Reserved)
+	}
+	noStrays(t, s, dir)
+	clock.Advance(time.Hour) // the first one's lease ends
+	w, err := s.NewWriter(ctx, next.Digest)
+	must(t, err)
+	if s.Contains(old.Digest) {
+		t.Error("what may go has not made way")
+	}
+	if _, err := s.NewWriter(ctx, castest.Make(3, 4<<20).Digest); !errors.Is(err, cas.ErrFull) {
+		t.Errorf("a second writer found room that the first had taken: %v", err)
+	}
+	_, err = w.Write(next.Data)
+	must(t, err)
+	must(t, w.Commit())
+	noStrays(t, s, dir)
+}
+
 // TestOtherFileSystem materializes to and ingests from a file system that cannot link to the store.
 func TestOtherFileSystem(t *testing.T) {
 	disk, ctx := tinyDisk(t, "8m"), context.Background()

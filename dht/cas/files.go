@@ -21,6 +21,8 @@ const (
 	copySuffix = "x"
 	// maxQuarantine is how many damaged files are kept for inspection.
 	maxQuarantine = 32
+	// roomAtOnce is from how many bytes an upload takes its room on disk when it begins: below it that costs more than it gains.
+	roomAtOnce = 1 << 20
 	// manyFiles is how many unsynced files make one sync of the file system cheaper than one each.
 	manyFiles = 32
 )
@@ -68,6 +70,21 @@ func (f *files) clearUploads() error {
 
 // create makes an empty upload.
 func (f *files) create() (*os.File, error) { return os.CreateTemp(f.uploads(), "upload-") }
+
+// createFor makes an empty upload for size bytes. That the disk has no room for a large one is found before any of it comes, and
+// no write has to look for room.
+func (f *files) createFor(size int64) (*os.File, error) {
+	file, err := f.create()
+	if err != nil || size < roomAtOnce {
+		return file, err
+	}
+	if err := preallocate(file, size); noSpace(err) { // what else fails, a write tells
+		file.Close()
+		os.Remove(file.Name()) // else the next Open does
+		return nil, err
+	}
+	return file, nil
+}
 
 // install moves an upload to its place.
 func (f *files) install(upload, path string) error {

@@ -164,9 +164,9 @@ func (s *Store) newUpload(d digest.Digest) (*upload, error) {
 	if err := s.log.Reserve(d.Size()); err != nil {
 		return nil, err
 	}
-	file, err := s.files.create()
+	file, err := s.files.createFor(d.Size())
 	if noSpace(err) && s.log.Reclaim(d.Size()) {
-		file, err = s.files.create()
+		file, err = s.files.createFor(d.Size())
 	}
 	if err != nil {
 		s.log.Unreserve(d.Size())
