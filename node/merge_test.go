@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -89,37 +90,42 @@ func TestEqualActionsOfTwoMembersRunOnce(t *testing.T) {
 
 // TestMergedRunIsLost: whatever befalls the member that is waited for, the other one runs the action itself, and says why.
 func TestMergedRunIsLost(t *testing.T) {
-	for name, befall := range map[string]func(t *testing.T, p *pair, first repb.Execution_ExecuteClient){
-		"he stops": func(_ *testing.T, p *pair, _ repb.Execution_ExecuteClient) {
-			p.ben.Hurry()
-			p.ben.stop()
-		},
-		"he is turned out": func(t *testing.T, p *pair, _ repb.Execution_ExecuteClient) {
-			if _, err := (meshAnswers{node: p.ana.Node}).Revoke(t.Context(), &controlv1.RevokeRequest{Peer: "ben"}); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"his client cancels it": func(t *testing.T, p *pair, first repb.Execution_ExecuteClient) {
+	const endlessAtBen = "! grep -q 'Max file size *4096000000 ' /proc/self/limits || sleep 1000"
+	for name, befall := range map[string][]func(t *testing.T, p *pair, first repb.Execution_ExecuteClient){
+		"his client cancels it, then he stops": {func(t *testing.T, p *pair, first repb.Execution_ExecuteClient) {
 			for _, f := range p.ben.machine.flights.List() {
 				f.Cancel()
 			}
 			response(t, first)
-		},
+		}, func(_ *testing.T, p *pair, _ repb.Execution_ExecuteClient) {
+			p.ben.Hurry()
+			p.ben.stop()
+		}},
+		"he is turned out": {func(t *testing.T, p *pair, _ repb.Execution_ExecuteClient) {
+			if _, err := (meshAnswers{node: p.ana.Node}).Revoke(t.Context(), &controlv1.RevokeRequest{Peer: "ben"}); err != nil {
+				t.Fatal(err)
+			}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPair(t)
-			d, first, later := p.waiting(t, another+"test $(hostname) && sleep 3")
-			befall(t, p, first)
-			r := response(t, later)
-			outOf(t, r)
-			if r.Result.ExecutionMetadata.GetWorker() != "ana" || r.CachedResult {
-				t.Errorf("%v", r)
-			}
-			if e := p.ana.why(t, d.Hex()).Entry; e.Merged != "" || e.Placing == nil || !strings.HasPrefix(e.Vain, "waited ") || !strings.Contains(e.Vain, " for ben's: ") {
-				t.Errorf("why: %v", e)
-			}
-			if n := p.ana.machine.counts.status(); n.Merged != 0 || n.Failed+n.Faults != 0 {
-				t.Errorf("counted as %v", n)
+			p := newPairOf(t, nil, []string{"exec.max_disk=4096000000"})
+			for i, befall := range befall {
+				if i > 0 {
+					p.occupy(t)
+				}
+				d, first, later := p.waiting(t, fmt.Sprintf("%s%s # %d", another, endlessAtBen, i))
+				befall(t, p, first)
+				r := response(t, later)
+				outOf(t, r)
+				if r.Result.ExecutionMetadata.GetWorker() != "ana" || r.CachedResult {
+					t.Errorf("%v", r)
+				}
+				if e := p.ana.why(t, d.Hex()).Entry; e.Merged != "" || e.Placing == nil || !strings.HasPrefix(e.Vain, "waited ") || !strings.Contains(e.Vain, " for ben's: ") {
+					t.Errorf("why: %v", e)
+				}
+				if n := p.ana.machine.counts.status(); n.Merged != 0 || n.Failed+n.Faults != 0 {
+					t.Errorf("counted as %v", n)
+				}
 			}
 		})
 	}
