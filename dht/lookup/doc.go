@@ -23,7 +23,8 @@
 //   - Publish makes nothing of what is private; results a client made itself never come here.
 //   - Safe for concurrent use. Close waits for every call that was started.
 //
-// What it does not do: it runs no action and knows no endpoint.
+// What it does not do: it runs no action, knows no endpoint, and passes no content on: where only bridges of two sites get
+// through to each other, one has of the other what these bridges have (TestOnlyBridgesReachEachOther).
 //
 // Complete or streamed on demand (EXECUTION and MESH leave both): pulling first was chosen, since Bazel
 // reads nearly every output of a hit it asked for, and a hit then outlives every other node. Measured

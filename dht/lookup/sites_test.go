@@ -190,6 +190,44 @@ func TestSummariesPassThroughBridges(t *testing.T) {
 	}
 }
 
+// Where only bridges get through to each other, what other members of the other site have made is a miss: content is not
+// passed on. What a bridge there has the one here takes, and everybody at this site from it.
+func TestOnlyBridgesReachEachOther(t *testing.T) {
+	w := newSites(t, []string{"a", "a", "a", "b", "b", "b"}, receipt.Policy{Agree: 1}, nil)
+	here, askers := w.bridges("a")
+	there, makers := w.bridges("b")
+	site, bridge := map[peer.ID]string{}, map[peer.ID]bool{}
+	for i, n := range w.nodes {
+		site[n.ID], bridge[n.ID] = n.Site(), slices.Contains(here, i) || slices.Contains(there, i)
+	}
+	w.net.SetReach(func(from, to peer.ID) bool { return site[from] == site[to] || bridge[from] && bridge[to] })
+	w.connected(t)
+	w.nodes[makers[0]].build(t, "far", "far")
+	w.spread(t, "far", makers[0])
+	for _, at := range append(here, askers...) {
+		w.want(t, at, "far")
+	}
+	w.nodes[there[0]].build(t, "of a bridge", "of a bridge")
+	w.spread(t, "of a bridge", there[0])
+	w.finds(t, here[0], "of a bridge")
+	w.told(t, keyer.Result(actionOf("of a bridge"), root), askers, append([]int{here[0]}, there...))
+	w.finds(t, askers[0], "of a bridge")
+}
+
+// finds looks until a node has a hit, at most 30 s: on a busy machine an answer may come too late.
+func (w *world) finds(t *testing.T, at int, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		_, err := w.nodes[at].lookup.Find(t.Context(), lookup.Query{Action: actionOf(name), Roots: roots})
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("node %d looks for %s: %v", at, name, err)
+		}
+	}
+}
+
 // A site whose summary claims what nobody there has is not asked for long.
 func TestEmptyClaimsOfASite(t *testing.T) {
 	w := newSites(t, []string{"a", "b", "b", "b"}, receipt.Policy{Agree: 1}, nil)

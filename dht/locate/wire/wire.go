@@ -31,6 +31,7 @@ type Net struct {
 	mu      sync.Mutex // guards the nodes' states, and:
 	delay   time.Duration
 	crossed int
+	reaches func(from, to peer.ID) bool // nil: everybody everybody
 
 	end sync.WaitGroup
 }
@@ -152,6 +153,13 @@ func (n *Net) SetDelay(d time.Duration) {
 	n.delay = d
 }
 
+// SetReach says who gets a connection to whom; reaches asks the network for nothing.
+func (n *Net) SetReach(reaches func(from, to peer.ID) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.reaches = reaches
+}
+
 // Crossed is how many messages have gone from one site to another so far.
 func (n *Net) Crossed() int {
 	n.mu.Lock()
@@ -208,7 +216,7 @@ func (n *Node) Control(_ context.Context, id peer.ID) (grpc.ClientConnInterface,
 	n.net.mu.Lock()
 	defer n.net.mu.Unlock()
 	other := n.net.nodes[id]
-	if other == nil || other.cut || n.cut {
+	if other == nil || other.cut || n.cut || n.net.reaches != nil && !n.net.reaches(n.ID, id) {
 		return nil, errCut
 	}
 	if c := n.conns[id]; c != nil {
