@@ -2,12 +2,9 @@ package place
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
-	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 )
 
@@ -29,85 +26,6 @@ type Score struct {
 	Locality float64 // what having the inputs adds
 	Transfer float64 // what fetching them takes off
 	Refused  string  // why it was not considered; the parts are 0 then
-}
-
-// match is where Works of one shape may run.
-type match struct {
-	groups []*group
-	self   bool
-	err    error // when there are no groups: the nearest mismatch
-}
-
-// shapeOf is equal for Works that fit the same peers.
-func shapeOf(it *item) string {
-	p := it.Platform
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d %s %q %s %s %g %d", it.Class, p.OSFamily, p.ISA, p.Pool, p.Fingerprint, p.Cores, it.memory)
-	fmt.Fprintf(&b, " %t %t %t %q %q %q %q %t", p.UID != nil, p.GID != nil, p.Network, p.ContainerImage, p.ChrootRoot, p.RemoteAPIsSocket, p.InputRoot, p.Local)
-	if p.Cores == 0 || it.memory == 0 {
-		b.WriteString(it.Mnemonic) // decides what is reserved
-	}
-	return b.String()
-}
-
-// match gives the groups that it may run in.
-func (c *Core) match(it *item) match {
-	if m, known := c.matches[it.shape]; known {
-		return m
-	}
-	m := match{}
-	request := it.Platform
-	request.MemoryBytes = it.memory
-	if c.self != nil {
-		m.err = request.Match(c.self.Offer)
-		m.self = m.err == nil
-	}
-	local := it.Class == Local || request.Local
-	otherTools := false
-	for _, g := range c.order {
-		err := request.Match(g.offer)
-		switch {
-		case c.self != nil && g == c.self.group && m.self:
-			m.groups = append(m.groups, g)
-		case local:
-		case err == nil && it.Class == Fingerprinted && !c.comparable(g):
-			otherTools = true
-		case err == nil:
-			m.groups = append(m.groups, g)
-		case m.err == nil || farther(m.err, err):
-			m.err = err
-		}
-	}
-	if len(m.groups) == 0 && (m.err == nil || otherTools) {
-		m.err = &platform.MismatchError{Property: "host-fingerprint", Asked: "that of this machine", Offered: "others only"}
-	}
-	if len(c.matches) >= 4096 {
-		clear(c.matches)
-	}
-	c.matches[it.shape] = m
-	return m
-}
-
-// comparable reports whether results made by the group's tools are as good as ours.
-func (c *Core) comparable(g *group) bool {
-	return c.self != nil && g.offer.Fingerprint != "" && g.offer.Fingerprint == c.self.Offer.Fingerprint
-}
-
-// farther reports whether a names a property that is compared before b's: b came closer to a match.
-func farther(a, b error) bool { return rank(a) < rank(b) }
-
-// order in which platform.Request.Match compares.
-var matchOrder = []string{"OSFamily", "ISA", "Pool", "host-fingerprint", "cores", "min-mem"}
-
-func rank(err error) int {
-	e, ok := errors.AsType[*platform.MismatchError](err)
-	if !ok {
-		return -1
-	}
-	if at := slices.Index(matchOrder, e.Property); at >= 0 {
-		return at
-	}
-	return len(matchOrder)
 }
 
 // demand is what one decision needs to know of an item, gathered once for all candidates.
