@@ -331,6 +331,38 @@ func TestWideTicket(t *testing.T) {
 	}
 }
 
+// TestTicketsOfTwoWidths: an invocation that wants much and little is offered little while there is not much.
+func TestTicketsOfTwoWidths(t *testing.T) {
+	l := newLedger(t, 4)
+	running := l.lease(ben, "long")
+	for _, cores := range []float64{4, 1, 1} {
+		l.Ticket(l.now, Ticket{Caller: ana, Invocation: "x", Cores: cores})
+	}
+	if n := l.Usage().Tickets; n != 2 {
+		t.Errorf("%d tickets", n)
+	}
+	offer := func(cores float64) {
+		t.Helper()
+		var offers []*Offered
+		for _, e := range l.Effects() {
+			if o, ok := e.(*Offered); ok {
+				offers = append(offers, o)
+			}
+		}
+		if len(offers) != 1 || offers[0].Cores != cores {
+			t.Fatalf("offers %+v, want one of %g cores", offers, cores)
+		}
+		l.Pass(l.now, ana, offers[0].Offer)
+	}
+	offer(1)
+	l.Finished(l.now, running.Lease)
+	_ = l.Ack(l.now, running)
+	offer(4)
+	if n := l.Usage().Tickets; n != 0 {
+		t.Errorf("%d tickets are left", n)
+	}
+}
+
 // TestTooWideTicket: a ticket for more than guests may have now is passed as often as it likes and holds nobody up; when
 // there is as much again its turn comes.
 func TestTooWideTicket(t *testing.T) {

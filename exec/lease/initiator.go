@@ -3,6 +3,7 @@ package lease
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -114,6 +115,9 @@ func NewInitiator(o InitiatorOptions, self place.Peer) *Initiator {
 	}
 	if o.Spare == nil {
 		o.Spare = o.Run
+	}
+	if o.Place.Seed == 0 {
+		o.Place.Seed = binary.LittleEndian.Uint64(o.Self[:])
 	}
 	i := &Initiator{
 		options: o, self: self, suspects: make(chan suspect, maxSuspects), core: place.New(o.Place, o.History), works: map[uint64]*work{},

@@ -104,6 +104,15 @@ func TestTicket(t *testing.T) {
 	})
 }
 
+// TestChoicesDiffer: two members draw different numbers, else all would choose the same of equal peers.
+func TestChoicesDiffer(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, _ *fakeMesh, n []*fakeNode) {
+		if a, b := n[1].initiator.options.Place.Seed, n[2].initiator.options.Place.Seed; a == b {
+			t.Errorf("both have the seed %d", a)
+		}
+	})
+}
+
 // TestExecutorLost stops hearing from an executor and runs the action elsewhere.
 func TestExecutorLost(t *testing.T) {
 	inMesh(t, 3, func(t *testing.T, m *fakeMesh, n []*fakeNode) {

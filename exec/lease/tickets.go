@@ -38,7 +38,7 @@ type offer struct {
 
 func newTickets() tickets { return tickets{offers: map[uint64]*offer{}} }
 
-// Ticket leaves a ticket. One of the same invocation replaces it; too many are not kept.
+// Ticket leaves a ticket. One of the same invocation and as many cores replaces it; too many are not kept.
 func (b *Book) Ticket(now time.Time, t Ticket) {
 	if !(t.Cores > 0 && t.Cores <= b.cores) || t.MemoryBytes < 0 || len(t.Invocation) > maxInvocation || b.bytes > 0 && t.MemoryBytes > b.bytes {
 		return
@@ -49,7 +49,7 @@ func (b *Book) Ticket(now time.Time, t Ticket) {
 		b.tickets.turns = append(b.tickets.turns, &holder{caller: t.Caller})
 	}
 	h := b.tickets.turns[at]
-	if i := slices.IndexFunc(h.list, func(x *ticket) bool { return x.Invocation == t.Invocation }); i >= 0 {
+	if i := slices.IndexFunc(h.list, func(x *ticket) bool { return x.Invocation == t.Invocation && x.Cores == t.Cores }); i >= 0 {
 		h.list[i].Ticket = t
 	} else if len(h.list) < maxTickets {
 		h.list = append(h.list, &ticket{Ticket: t})

@@ -30,7 +30,7 @@ type Core struct {
 	order   []*group // the groups in the order they came
 	matches map[string]match
 	roots   *roots
-	tickets map[string]int // left, by invocation
+	tickets map[wish]int // left, by what their Works reserve at a peer that has it
 
 	items     map[uint64]*item
 	queue     queue
@@ -74,7 +74,7 @@ func New(o Options, h *History) *Core {
 	}
 	return &Core{
 		options: o.withDefaults(), random: rand.New(rand.NewPCG(o.Seed, 1)), history: h,
-		peers: map[peer.ID]*node{}, groups: map[string]*group{}, matches: map[string]match{}, roots: newRoots(), tickets: map[string]int{},
+		peers: map[peer.ID]*node{}, groups: map[string]*group{}, matches: map[string]match{}, roots: newRoots(), tickets: map[wish]int{},
 		items: map[uint64]*item{}, queue: queue{counts: map[string]int{}},
 	}
 }

@@ -15,8 +15,8 @@
 //  2. of those believed to have room, the best Score: speed x (1 - 0.3 busy/slots) + locality - transfer; own slots have
 //     their speed taken 1.1 times. The local view of the chosen peer is decremented at once: Reserve
 //  3. none has room: it waits in the initiator's own queue (by priority, invocations in turn, first come first served),
-//     and Tickets are left at matching peers; an offered slot is answered with the next fitting Work, or passed. A peer that
-//     holds a Ticket is not asked for what it frees: it offers that
+//     and Tickets are left at matching peers, one for each width of an invocation's Works; an offered slot is answered with
+//     the next fitting Work, or passed. A peer that holds a Ticket is not asked for what it frees: it offers that
 //  4. a Try that is lost is repeated elsewhere with the next attempt; after three it runs here, or fails with UnavailableError
 //  5. one that ran out of memory is repeated with twice the reservation; the last time here, with all there is
 //  6. when nothing waits, a Try that runs longer than max(3 x median, p95) of its mnemonic gets one copy elsewhere

@@ -42,10 +42,10 @@ type node struct {
 	Peer
 
 	tries    map[*try]bool
-	tickets  map[string]bool // invocations with a ticket there
-	measured int             // results its speed follows
-	lies     int             // refusals in a row that contradict its claim
-	bin, at  int             // place on the group's shelf; bin < 0: not there
+	tickets  map[wish]float64 // left there, cut to its slots, and the cores that were wished
+	measured int              // results its speed follows
+	lies     int              // refusals in a row that contradict its claim
+	bin, at  int              // place on the group's shelf; bin < 0: not there
 }
 
 // group holds the peers whose Offers are equal in everything but capacity: they match the same requests.
@@ -185,7 +185,7 @@ func (c *Core) Peer(now time.Time, p Peer) {
 	p = bounded(p)
 	n := c.peers[p.ID]
 	if n == nil {
-		n = &node{health: 1, bin: -1, tries: map[*try]bool{}, tickets: map[string]bool{}}
+		n = &node{health: 1, bin: -1, tries: map[*try]bool{}, tickets: map[wish]float64{}}
 		c.peers[p.ID] = n
 		if p.Self {
 			c.self = n
@@ -237,7 +237,7 @@ func (c *Core) regroup(n *node) {
 	key := signature(n.Offer)
 	g := c.groups[key]
 	if g == nil {
-		g = &group{key: key, offer: n.Offer}
+		g = &group{key: key, offer: n.Offer, cursor: c.random.IntN(1 << 30)} // initiators leave their tickets at different peers
 		c.groups[key] = g
 		c.order = append(c.order, g)
 	}

@@ -181,10 +181,10 @@ type Refusal struct {
 
 // Options of a Core; zero values stand for the defaults given.
 type Options struct {
-	Seed       uint64
+	Seed       uint64        // unlike that of other initiators, who else would choose alike
 	Explain    bool          // Reserve says how it was chosen
 	Candidates int           // scored for one decision at most; default 16
-	Tickets    int           // left for one invocation at most; default 1024
+	Tickets    int           // left for Works of one width of an invocation at most; default 16384
 	Attempts   int32         // at peers before running here; default 3
 	HedgeAfter time.Duration // least time before a copy; default 1 s
 	Bandwidth  float64       // assumed where it is not known; default 50 MB/s
@@ -195,7 +195,7 @@ func (o Options) withDefaults() Options {
 		o.Candidates = 16
 	}
 	if o.Tickets <= 0 {
-		o.Tickets = 1024
+		o.Tickets = 16384
 	}
 	if o.Attempts <= 0 {
 		o.Attempts = 3

@@ -10,14 +10,25 @@ import (
 // ticketsAtOnce bounds how many peers of a group are gone through for one decision. The rest has its turn with the next.
 const ticketsAtOnce = 64
 
+// wish is what a ticket is for: Works of an invocation that reserve so many cores. A peer is left one for each width, else
+// narrow Works would wait for the room of wide ones, or wide ones be passed by narrow ones for ever.
+type wish struct {
+	invocation string
+	cores      float64
+}
+
 // leaveTickets makes sure that matching peers know that it waits: at most twice as many as its invocation has waiting.
 // Peers are gone through in turn from where the last tickets were left.
 func (c *Core) leaveTickets(it *item) {
-	want := min(c.options.Tickets, 2*c.queue.counts[it.Invocation])
-	if c.tickets[it.Invocation] >= want {
+	m, members := c.match(it), 0
+	for _, g := range m.groups {
+		members += len(g.members)
+	}
+	want := min(c.options.Tickets, 2*c.queue.counts[it.Invocation], members)
+	w := wish{it.Invocation, needOf(it, c.history.Of(it.Mnemonic)).cores}
+	if c.tickets[w] >= want {
 		return
 	}
-	m := c.match(it)
 	if m.self {
 		c.leave(it, c.self)
 	}
@@ -25,7 +36,7 @@ func (c *Core) leaveTickets(it *item) {
 		return
 	}
 	for _, g := range m.groups {
-		for looked := 0; looked < min(len(g.members), ticketsAtOnce) && c.tickets[it.Invocation] < want; looked++ {
+		for looked := 0; looked < min(len(g.members), ticketsAtOnce) && c.tickets[w] < want; looked++ {
 			g.cursor = (g.cursor + 1) % len(g.members)
 			if n := g.members[g.cursor]; n != c.self && n.open && !c.now.Before(n.banned) {
 				c.leave(it, n)
@@ -36,23 +47,27 @@ func (c *Core) leaveTickets(it *item) {
 
 // leave puts a ticket at n, unless there is one.
 func (c *Core) leave(it *item, n *node) {
-	if n.tickets[it.Invocation] {
+	d := needOf(it, c.history.Of(it.Mnemonic))
+	cores, bytes := d.at(n)
+	w := wish{it.Invocation, cores}
+	if _, left := n.tickets[w]; left {
 		return
 	}
-	n.tickets[it.Invocation] = true
-	c.tickets[it.Invocation]++
-	cores, bytes := needOf(it, c.history.Of(it.Mnemonic)).at(n)
+	n.tickets[w] = d.cores
+	c.tickets[wish{it.Invocation, d.cores}]++
 	c.decide(&Ticket{Peer: n.ID, Invocation: it.Invocation, Cores: cores, MemoryBytes: bytes})
 }
 
 // pick removes a ticket.
-func (c *Core) pick(n *node, invocation string) {
-	if !n.tickets[invocation] {
+func (c *Core) pick(n *node, w wish) {
+	cores, left := n.tickets[w]
+	if !left {
 		return
 	}
-	delete(n.tickets, invocation)
-	if c.tickets[invocation]--; c.tickets[invocation] <= 0 {
-		delete(c.tickets, invocation)
+	delete(n.tickets, w)
+	w.cores = cores
+	if c.tickets[w]--; c.tickets[w] <= 0 {
+		delete(c.tickets, w)
 	}
 }
 
@@ -81,7 +96,7 @@ func (c *Core) Offered(now time.Time, id peer.ID, o Offer) {
 		return looked < maxMisses && (found == nil || found.Invocation != o.Invocation)
 	})
 	if found == nil {
-		c.pick(n, o.Invocation)
+		c.pick(n, wish{o.Invocation, o.Cores})
 		n.group.shelf.put(n) // free as far as we know; when another took it, asking costs one refusal
 		c.decide(&Answer{Peer: id, Offer: o.ID})
 		return
@@ -102,8 +117,8 @@ func (c *Core) takes(it *item, n *node) bool {
 func (c *Core) TicketLost(now time.Time, id peer.ID) {
 	c.now = now
 	if n := c.peers[id]; n != nil {
-		for invocation := range n.tickets {
-			c.pick(n, invocation)
+		for w := range n.tickets {
+			c.pick(n, w)
 		}
 	}
 }
