@@ -34,6 +34,8 @@ type Core struct {
 
 	items     map[uint64]*item
 	queue     queue
+	emptied   time.Time // when the last Work that waited was placed; the zero time while some wait
+	slow      list.List // of *try: those that are to get a copy, the first first
 	alarms    alarms
 	decisions []Decision
 }
@@ -65,6 +67,9 @@ type try struct {
 	hedge    bool
 	granted  bool
 	reserved time.Time
+	slow     *list.Element // while it waits for a copy
+	ripe     time.Time     // when it was found slow
+	look     time.Time     // when room for one is looked for again, whatever happens
 }
 
 // New makes a Core that knows no peer. h may hold what was learned earlier, and is the Core's from now on; nil starts without.
@@ -130,6 +135,10 @@ func (c *Core) end(it *item, won *try) {
 // release gives back what a try held in the local view.
 func (c *Core) release(t *try) {
 	n := t.node
+	if t.slow != nil {
+		c.slow.Remove(t.slow)
+		t.slow = nil
+	}
 	if !n.tries[t] {
 		return
 	}
@@ -145,11 +154,23 @@ func (c *Core) release(t *try) {
 	n.group.shelf.put(n)
 }
 
-// dispatch gives waiting Works the room there is, in the order of their turns, and leaves tickets for the rest.
+// dispatch gives waiting Works the room there is, in the order of their turns, and leaves tickets for the rest. When none
+// waits, slow tries get copies.
 func (c *Core) dispatch() {
-	if c.queue.waiting == 0 {
+	if c.queue.waiting > 0 {
+		c.placeWaiting()
+	}
+	if c.queue.waiting > 0 {
+		c.emptied = time.Time{}
 		return
 	}
+	if c.emptied.IsZero() {
+		c.emptied = c.now
+	}
+	c.copySlow()
+}
+
+func (c *Core) placeWaiting() {
 	misses := 0
 	missed := map[string]bool{}
 	c.queue.each(func(it *item) bool {
@@ -175,6 +196,11 @@ func (c *Core) start(it *item, hedge bool) *Reserve {
 	if n == nil {
 		return nil
 	}
+	return c.reserve(it, n, table, hedge)
+}
+
+// reserve begins a try of it at n, chosen by a table of scores.
+func (c *Core) reserve(it *item, n *node, table []Score, hedge bool) *Reserve {
 	r := c.try(it, n, hedge)
 	r.Scores = table
 	c.decide(r)
@@ -198,6 +224,7 @@ func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	n.freeCores -= t.cores
 	n.freeBytes -= t.bytes
 	n.group.shelf.put(n)
+	c.watch(t)
 	r := &Reserve{Try: t.Try, Peer: n.ID, Cores: t.cores, MemoryBytes: t.bytes, Hedge: hedge}
 	if it.starved > 0 {
 		r.Limit = it.memory
@@ -262,7 +289,6 @@ func (c *Core) Granted(now time.Time, id Try) {
 	}
 	t.granted = true
 	t.node.lies = 0
-	c.watch(t)
 }
 
 // Refused notes that a peer had no room after all. The Work keeps its turn and is placed elsewhere.
@@ -376,7 +402,7 @@ func (c *Core) Failed(now time.Time, id Try, why Failure) {
 	}
 }
 
-// fail drops a try and decides how its Work goes on. A copy under way goes on alone.
+// fail drops a try and decides how its Work goes on. A copy under way goes on alone, and may get one itself.
 func (c *Core) fail(t *try, why Failure) {
 	it, n := t.item, t.node
 	needed := max(t.bytes, t.enough)
@@ -397,10 +423,11 @@ func (c *Core) fail(t *try, why Failure) {
 			n.group.shelf.put(n)
 		}
 	}
+	it.hedged = false
 	if len(it.tries) > 0 {
+		c.watch(it.tries[0])
 		return
 	}
-	it.hedged = false
 	if err := c.hopeless(it, t); err != nil {
 		c.end(it, nil)
 		c.decide(&Fail{Work: it.ID, Err: err})

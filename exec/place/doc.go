@@ -19,7 +19,8 @@
 //     the next fitting Work, or passed. A peer that holds a Ticket is not asked for what it frees: it offers that
 //  4. a Try that is lost is repeated elsewhere with the next attempt; after three it runs here, or fails with UnavailableError
 //  5. one that ran out of memory is repeated with twice the reservation; the last time here, with all there is
-//  6. when nothing waits, a Try that runs longer than max(3 x median, p95) of its mnemonic gets one copy elsewhere
+//  6. when nothing waits, a Try that takes longer than max(3 x median, p95) of its mnemonic gets one copy elsewhere: at once,
+//     unless waiting for a faster peer saves more than it costs
 //
 // Promises: no I/O, no clock, no goroutine, no lock; equal facts in equal order give equal decisions. The cost of a decision
 // does not grow with the number of peers. What peers claim is bounded: capacity, speed and bandwidth are clamped, a peer that

@@ -2,8 +2,12 @@ package place
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
+
+// maxMissedCopies bounds how many slow tries that find no room for a copy are looked at for one decision.
+const maxMissedCopies = 4
 
 // alarm is something to look at later: a peer to be asked again, or a try that may be slow.
 type alarm struct {
@@ -87,9 +91,14 @@ func (c *Core) slowAt(t *try) (time.Time, bool) {
 	return t.reserved.Add(max(3*e.Median, e.P95, c.options.HedgeAfter)), true
 }
 
-// hedge starts a copy of a slow try, when nothing waits and there is room elsewhere.
+// mayCopy reports whether t is under way, and alone.
+func (c *Core) mayCopy(t *try) bool {
+	return c.find(t.Try) == t && len(t.item.tries) == 1 && !t.item.hedged
+}
+
+// hedge notes that a try is slow. It gets a copy when nothing waits and there is room elsewhere, which may be at once.
 func (c *Core) hedge(t *try) {
-	if c.find(t.Try) != t || len(t.item.tries) != 1 || t.item.hedged {
+	if !c.mayCopy(t) || t.slow != nil {
 		return
 	}
 	due, known := c.slowAt(t)
@@ -97,7 +106,69 @@ func (c *Core) hedge(t *try) {
 	case !known:
 	case due.After(c.now): // the history changed meanwhile
 		c.alarms.add(alarm{at: due, try: t})
-	case c.queue.waiting > 0 || c.history.Of(t.item.Mnemonic).Samples == 0 || c.start(t.item, true) == nil:
-		c.alarms.add(alarm{at: c.now.Add(c.options.HedgeAfter), try: t})
+	default:
+		t.slow, t.ripe = c.slow.PushBack(t), c.now
 	}
+}
+
+// copySlow starts copies of slow tries, until some have found no room.
+func (c *Core) copySlow() {
+	misses := 0
+	for range c.slow.Len() {
+		t := c.slow.Remove(c.slow.Front()).(*try)
+		t.slow = nil
+		if !c.mayCopy(t) || c.copy(t) {
+			continue
+		}
+		t.slow = c.slow.PushBack(t)
+		if misses++; misses == maxMissedCopies {
+			return
+		}
+	}
+}
+
+// copy starts a copy of a slow try, if there is room where it is worth it.
+func (c *Core) copy(t *try) bool {
+	n, table := c.choose(t.item)
+	if n == nil || c.betterLater(t, n) {
+		return false
+	}
+	c.reserve(t.item, n, table, true)
+	return true
+}
+
+// betterLater reports whether a copy of t is to wait for a faster peer than n, which has room now: no longer than the faster
+// one would save. When to look again is planned.
+func (c *Core) betterLater(t *try, n *node) bool {
+	e := c.history.Of(t.item.Mnemonic)
+	work := min(c.now.Sub(t.reserved).Seconds()*t.node.speed, max(3*e.Median, e.P95).Seconds())
+	saved := work/n.speed - work/max(c.fastest(t.item), n.speed)
+	until := later(t.ripe, c.emptied).Add(time.Duration(saved * float64(time.Second)))
+	if !until.After(c.now) {
+		return false
+	}
+	if !t.look.After(c.now) {
+		t.look = until
+		c.alarms.add(alarm{at: until, try: t})
+	}
+	return true
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// fastest is the best speed among some of the peers that it may run at, busy or not.
+func (c *Core) fastest(it *item) (speed float64) {
+	for _, g := range c.match(it).groups {
+		for range c.options.Candidates {
+			if n := g.members[c.random.IntN(len(g.members))]; n.open && !slices.Contains(it.excluded, n.ID) {
+				speed = max(speed, n.speed*n.health)
+			}
+		}
+	}
+	return speed
 }

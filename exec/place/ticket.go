@@ -99,6 +99,9 @@ func (c *Core) Offered(now time.Time, id peer.ID, o Offer) {
 		c.pick(n, wish{o.Invocation, o.Cores})
 		n.group.shelf.put(n) // free as far as we know; when another took it, asking costs one refusal
 		c.decide(&Answer{Peer: id, Offer: o.ID})
+		if c.queue.waiting == 0 {
+			c.dispatch()
+		}
 		return
 	}
 	c.decide(&Answer{Peer: id, Offer: o.ID, Take: c.try(found, n, false)})
