@@ -175,7 +175,7 @@ func (f flightResults) Get(ctx context.Context, a *action.Action, about flight.M
 }
 
 // Put implements flight.Results.
-func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.ActionResult) error {
+func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.ActionResult, signed bool) error {
 	root := f.root(a)
 	if strings.HasPrefix(r.GetExecutionMetadata().GetWorker(), bot.WorkerPrefix) {
 		root = actioncache.Client // nobody can tell where a bot ran it: it is for this node's clients only
@@ -186,7 +186,7 @@ func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.Action
 	if f.node.content == nil || root == actioncache.Client {
 		return nil
 	}
-	return f.node.content.publish(ctx, a, root, r)
+	return f.node.content.publish(ctx, a, root, r, signed)
 }
 
 // findInMesh looks a result up among the other members after miss, the local cache's word. Of no mesh, it is that word.

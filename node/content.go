@@ -40,7 +40,6 @@ type content struct {
 	receipts *receipt.Store
 	guard    *share.Guard
 	policy   receipt.Policy
-	accepted sync.Map // digests of actions whose results members brought, until they are cached
 
 	changing sync.Mutex // one change of mesh at a time
 	company  atomic.Pointer[company]
@@ -292,16 +291,17 @@ func (meshMiss) Is(target error) bool { return target == actioncache.ErrNotFound
 // Unwrap gives the lookup's own error.
 func (m meshMiss) Unwrap() error { return m.error }
 
-// publish signs a result that this node has made and stored, and tells the mesh of it, unless it is private.
-func (c *content) publish(ctx context.Context, a *action.Action, root actioncache.Root, r *repb.ActionResult) error {
+// publish signs a result that was made and stored, unless the member that ran it has signed it, and tells the mesh of it, unless it
+// is private.
+func (c *content) publish(ctx context.Context, a *action.Action, root actioncache.Root, r *repb.ActionResult, signed bool) error {
 	if private, err := c.private(ctx, a, r); private || err != nil {
 		return err
 	}
 	if !c.node.report.Tier.Guests() {
 		return nil
 	}
-	if _, others := c.accepted.LoadAndDelete(a.Digest); others {
-		return nil // a member ran it, and its receipt is kept and announced
+	if signed {
+		return nil // its receipt is kept and announced
 	}
 	x := c.company.Load()
 	x.blobs.add(a.InputRoot)

@@ -176,9 +176,6 @@ func (r leaseReceipts) Accept(ctx context.Context, from peer.ID, a *action.Actio
 	if a.DoNotCache || private {
 		return signed.Check(c.company.Load().mesh.String(), a.Digest, r.root(a))
 	}
-	if _, err := c.company.Load().lookup.Accept(ctx, raw, actioncache.Key{Action: a.Digest, Root: r.root(a)}); err != nil {
-		return err
-	}
-	c.accepted.Store(a.Digest, struct{}{})
-	return nil
+	_, err = c.company.Load().lookup.Accept(ctx, raw, actioncache.Key{Action: a.Digest, Root: r.root(a)})
+	return err
 }

@@ -131,6 +131,33 @@ func TestResultIsTheOneSigned(t *testing.T) {
 	p.free()
 }
 
+// TestOwnResultIsSignedAfterAnothers: a member's result that came too late to count does not keep this node from signing its own.
+func TestOwnResultIsSignedAfterAnothers(t *testing.T) {
+	p := newPair(t)
+	d := p.ana.action(t, "cat in > out")
+	a, made := &action.Action{Digest: d}, &repb.ActionResult{StdoutRaw: []byte("made")}
+	late, err := leaseReceipts{p.ben.Node}.Sign(t.Context(), a, made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	receipts := leaseReceipts{p.ana.Node}
+	if err := receipts.Accept(t.Context(), p.ben.identity.ID(), a, made, late); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.ana.Node.content.publish(t.Context(), a, receipts.root(a), made, false); err != nil {
+		t.Fatal(err)
+	}
+	listed, err := contentAnswers{node: p.ana.Node}.List(t.Context(), &controlv1.ListRequest{Action: d.Hex()})
+	var signers []string
+	for _, r := range listed.GetResults() {
+		signers = append(signers, r.Signer)
+	}
+	if slices.Sort(signers); err != nil || !slices.Equal(signers, []string{"ana", "ben"}) {
+		t.Errorf("signed by %v, want ana and ben: %v", signers, err)
+	}
+	p.free()
+}
+
 // TestOutputsArePinned: what an action made for a member is kept, also what is in its directories, until it is let go.
 func TestOutputsArePinned(t *testing.T) {
 	n := start(t, configured(t, t.TempDir()))

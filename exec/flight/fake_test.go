@@ -76,7 +76,7 @@ func (f *fakeResults) Get(_ context.Context, a *action.Action, about Meta) (*rep
 	return nil, "", fmt.Errorf("action %s: %w", a.Digest.Short(), ErrNotCached)
 }
 
-func (f *fakeResults) Put(_ context.Context, a *action.Action, r *repb.ActionResult) error {
+func (f *fakeResults) Put(_ context.Context, a *action.Action, r *repb.ActionResult, _ bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.panicks {

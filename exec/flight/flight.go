@@ -58,6 +58,7 @@ type Outcome struct {
 	ServerLogs map[string]*repb.LogFile
 	Placement  *place.Trace // how it found its place; nil: by itself
 	Merged     string       // the node whose run was waited for instead; "": none
+	Signed     bool         // another node ran it, and its signature is kept: this one has nothing to sign
 }
 
 // Ending is a flight that is over, for whoever keeps a journal.
@@ -107,8 +108,8 @@ type Placer interface {
 type Results interface {
 	// Get gives a complete result, or an error that wraps ErrNotCached. from names the peer that had it; "" when it was here.
 	Get(ctx context.Context, a *action.Action, about Meta) (r *repb.ActionResult, from string, err error)
-	// Put replaces the result of an action.
-	Put(ctx context.Context, a *action.Action, r *repb.ActionResult) error
+	// Put replaces the result of an action. signed: another node answers for it (Outcome.Signed).
+	Put(ctx context.Context, a *action.Action, r *repb.ActionResult, signed bool) error
 }
 
 // Slots gives room to run: exec/slot's Pool.

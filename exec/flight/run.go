@@ -49,7 +49,7 @@ func (t *Table) run(ctx context.Context, f *Flight) *repb.ExecuteResponse {
 	made := false
 	if err == nil && outcome.Merged == "" {
 		var failed error
-		if made, failed = t.save(f, outcome.Result); failed != nil { // the result stands; only the next client has to run it again
+		if made, failed = t.save(f, outcome); failed != nil { // the result stands; only the next client has to run it again
 			outcome.Message = joinText(outcome.Message, "the result was not cached: "+failed.Error())
 		}
 	}
@@ -132,8 +132,8 @@ func (t *Table) complete(o *Outcome, queued *timestamppb.Timestamp) {
 
 // save puts a good result into the cache and reports whether it is there. It has no deadline of the client's: the work is
 // done, and a flight that is cancelled in this moment keeps its result.
-func (t *Table) save(f *Flight, r *repb.ActionResult) (saved bool, err error) {
-	if t.options.Results == nil || f.action.DoNotCache || r.ExitCode != 0 {
+func (t *Table) save(f *Flight, o *Outcome) (saved bool, err error) {
+	if t.options.Results == nil || f.action.DoNotCache || o.Result.ExitCode != 0 {
 		return false, nil
 	}
 	defer func() {
@@ -143,7 +143,7 @@ func (t *Table) save(f *Flight, r *repb.ActionResult) (saved bool, err error) {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	err = t.options.Results.Put(ctx, f.action, r)
+	err = t.options.Results.Put(ctx, f.action, o.Result, o.Signed)
 	return err == nil, err
 }
 

@@ -278,6 +278,7 @@ func (w *watch) fetch(ctx context.Context, r *leasev1.Result) (*flight.Outcome, 
 		if err := o.Receipts.Accept(ctx, w.peer, a, outcome.Result, r.Receipt); err != nil {
 			return nil, lost(fmt.Errorf("accept result: %w", err))
 		}
+		outcome.Signed = true
 	}
 	return outcome, err
 }

@@ -234,7 +234,7 @@ func (n *node) Get(_ context.Context, a *action.Action, _ flight.Meta) (*repb.Ac
 }
 
 // Put implements flight.Results.
-func (n *node) Put(_ context.Context, a *action.Action, r *repb.ActionResult) error {
+func (n *node) Put(_ context.Context, a *action.Action, r *repb.ActionResult, _ bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.stored[keyOf(a.Digest)] = r
@@ -274,7 +274,7 @@ func (s shared) Adopt(ctx context.Context, a *action.Action, _ peer.ID, receipts
 	if distrust || string(r.StdoutRaw) != a.Arguments[0] {
 		return nil, errors.New("not believed")
 	}
-	return r, s.Put(ctx, a, r)
+	return r, s.Put(ctx, a, r, true)
 }
 
 // callerKey is under which a context has who calls.
