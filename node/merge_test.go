@@ -90,7 +90,7 @@ func TestEqualActionsOfTwoMembersRunOnce(t *testing.T) {
 
 // TestMergedRunIsLost: whatever befalls the member that is waited for, the other one runs the action itself, and says why.
 func TestMergedRunIsLost(t *testing.T) {
-	const endlessAtBen = "! grep -q 'Max file size *4096000000 ' /proc/self/limits || sleep 1000"
+	const endlessAtBen = "! grep -q 'Max file size *4096000000 ' /proc/self/limits || sleep 1000; sleep 1" // ana has a second to hear of ben's
 	for name, befall := range map[string][]func(t *testing.T, p *pair, first repb.Execution_ExecuteClient){
 		"his client cancels it, then he stops": {func(t *testing.T, p *pair, first repb.Execution_ExecuteClient) {
 			for _, f := range p.ben.machine.flights.List() {
@@ -111,6 +111,10 @@ func TestMergedRunIsLost(t *testing.T) {
 			p := newPairOf(t, nil, []string{"exec.max_disk=4096000000"})
 			for i, befall := range befall {
 				if i > 0 {
+					eventually(t, "ana knows that ben is free again", func() bool {
+						heard, _ := p.ana.mesh.presence.Book.Get(p.ben.identity.ID())
+						return heard.CoresFree > 0
+					})
 					p.occupy(t)
 				}
 				d, first, later := p.waiting(t, fmt.Sprintf("%s%s # %d", another, endlessAtBen, i))
