@@ -309,12 +309,12 @@ func TestSeveralSources(t *testing.T) {
 		})
 		var ds []digest.Digest
 		for _, x := range nodes[:3] {
-			ds = fill(t, x.store, 1, 24<<20)
+			ds = fill(t, x.store, 1, 32<<20)
 		}
 		nodes[3].fetchAll(t, ds, nodes[0].ID, nodes[1].ID, nodes[2].ID)
-		for i := range sent {
-			if n := sent[i].Load(); n != 8<<20 {
-				t.Errorf("provider %d sent %d bytes, want one range of 8 MiB", i, n)
+		for i, want := range []int64{16 << 20, 8 << 20, 8 << 20} { // four ranges, in turn
+			if n := sent[i].Load(); n != want {
+				t.Errorf("provider %d sent %d bytes, want %d", i, n, want)
 			}
 		}
 	})
