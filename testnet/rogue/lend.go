@@ -155,8 +155,12 @@ func signedLongAgo(r *rogue, _ *action.Action, _ *repb.ActionResult) ([]byte, er
 	return raw, err
 }
 
-// pretended is how long a braggart takes for a sample at least, of which it says that it was a nanosecond.
-const pretended = time.Second
+// How long a braggart takes for a sample at least, and how long it says that it took: not so little that nobody would learn
+// its speed from it.
+const (
+	inTruth   = time.Second
+	pretended = 11 * time.Millisecond
+)
 
 // inNoTime makes what a sample makes, without running it.
 func inNoTime(ctx context.Context, r *rogue, a *action.Action) (*repb.ActionResult, error) {
@@ -171,7 +175,7 @@ func inNoTime(ctx context.Context, r *rogue, a *action.Action) (*repb.ActionResu
 	}
 	began := time.Now()
 	select {
-	case <-time.After(max(pretended, s.Takes)):
+	case <-time.After(max(inTruth, s.Takes)):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -179,7 +183,7 @@ func inNoTime(ctx context.Context, r *rogue, a *action.Action) (*repb.ActionResu
 		OutputFiles: []*repb.OutputFile{{Path: output, Digest: d.Proto()}},
 		ExecutionMetadata: &repb.ExecutedActionMetadata{
 			Worker:                  r.seat.Certificate().Name,
-			ExecutionStartTimestamp: timestamppb.New(began), ExecutionCompletedTimestamp: timestamppb.New(began.Add(time.Nanosecond)),
+			ExecutionStartTimestamp: timestamppb.New(began), ExecutionCompletedTimestamp: timestamppb.New(began.Add(pretended)),
 		},
 	}, nil
 }

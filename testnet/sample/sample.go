@@ -3,6 +3,7 @@ package sample
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +19,12 @@ type Sample struct {
 	Name  string
 	Size  int64         // of the output, in bytes
 	Takes time.Duration // that it sleeps before
+	Asks  string        // of the platform: a property, NAME=VALUE; "": nothing
+	Whole bool          // it brings its whole root: this machine's busybox and nothing else
 }
+
+// Shell is the program that a whole root is made of, one that needs no library: busybox-static has it.
+const Shell = "/bin/busybox"
 
 // output is where the output is.
 const output = "out"
@@ -57,17 +63,53 @@ func Of(arguments []string) (s Sample, output string, err error) {
 func (s Sample) encode() (action []byte, rest [][]byte) {
 	words := []string{"/bin/sh", "-c", script, "sh", s.Name, strconv.FormatInt(s.Size, 10), output}
 	if s.Takes > 0 {
-		words[2] = fmt.Sprintf("sleep %g; %s", s.Takes.Seconds(), script)
+		words[2] = fmt.Sprintf("sleep %g; %s", s.Takes.Seconds(), words[2])
 	}
 	command := encoded(&repb.Command{
 		Arguments:            words,
 		EnvironmentVariables: []*repb.Command_EnvironmentVariable{{Name: "PATH", Value: "/usr/local/bin:/usr/bin:/bin"}},
 		OutputPaths:          []string{output},
 	})
-	root := encoded(&repb.Directory{})
-	return encoded(&repb.Action{
-		CommandDigest: digest.SHA256.Of(command).Proto(), InputRootDigest: digest.SHA256.Of(root).Proto(),
-	}), [][]byte{command, root}
+	tree := s.root()
+	a := &repb.Action{CommandDigest: digest.SHA256.Of(command).Proto(), InputRootDigest: digest.SHA256.Of(tree[0]).Proto(), Platform: s.platform()}
+	return encoded(a), append(tree, command)
+}
+
+// platform is what the action asks for.
+func (s Sample) platform() *repb.Platform {
+	p := &repb.Platform{}
+	if s.Whole {
+		p.Properties = append(p.Properties, &repb.Platform_Property{Name: "InputRootAbsolutePath", Value: "/"})
+	}
+	if name, value, asks := strings.Cut(s.Asks, "="); asks {
+		p.Properties = append(p.Properties, &repb.Platform_Property{Name: name, Value: value})
+	}
+	if len(p.Properties) == 0 {
+		return nil
+	}
+	return p
+}
+
+// root is the input root, first its own directory, then what is in it.
+func (s Sample) root() [][]byte {
+	nothing := encoded(&repb.Directory{})
+	if !s.Whole {
+		return [][]byte{nothing}
+	}
+	program, err := os.ReadFile(Shell)
+	if err != nil {
+		panic(err) // who wants a whole root looks for Shell before
+	}
+	bin := &repb.Directory{Files: []*repb.FileNode{{Name: "busybox", Digest: digest.SHA256.Of(program).Proto(), IsExecutable: true}}}
+	for _, name := range []string{"head", "sh", "sleep", "yes"} {
+		bin.Symlinks = append(bin.Symlinks, &repb.SymlinkNode{Name: name, Target: "busybox"})
+	}
+	programs := encoded(bin)
+	root := &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "bin", Digest: digest.SHA256.Of(programs).Proto()}}}
+	for _, name := range []string{"dev", "etc", "proc", "tmp"} {
+		root.Directories = append(root.Directories, &repb.DirectoryNode{Name: name, Digest: digest.SHA256.Of(nothing).Proto()})
+	}
+	return [][]byte{encoded(root), programs, nothing, program}
 }
 
 // encoded is a message's bytes, the same in every run.

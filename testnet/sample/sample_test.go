@@ -78,7 +78,7 @@ func TestOf(t *testing.T) {
 	for _, want := range []Sample{{Name: "one", Size: 6}, {Name: "two", Size: 7, Takes: time.Second}} {
 		_, rest := want.encode()
 		command := &repb.Command{}
-		if err := proto.Unmarshal(rest[0], command); err != nil {
+		if err := proto.Unmarshal(rest[len(rest)-1], command); err != nil {
 			t.Fatal(err)
 		}
 		if s, path, err := Of(command.Arguments); err != nil || s != want || path != command.OutputPaths[0] {
@@ -99,7 +99,7 @@ func TestSample(t *testing.T) {
 	if again := (Sample{Name: "one", Size: 6}); again.Digest() != one.Digest() {
 		t.Error("equal samples are unlike actions")
 	}
-	for _, other := range []Sample{{Name: "two", Size: 6}, {Name: "one", Size: 7}, {Name: "one", Size: 6, Takes: time.Second}} {
+	for _, other := range []Sample{{Name: "two", Size: 6}, {Name: "one", Size: 7}, {Name: "one", Size: 6, Takes: time.Second}, {Name: "one", Size: 6, Asks: "Pool=big"}} {
 		if other.Digest() == one.Digest() {
 			t.Errorf("%+v is the same action as %+v", other, one)
 		}

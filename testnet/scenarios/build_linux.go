@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,7 +21,7 @@ import (
 const buildLimit = time.Minute
 
 // parseSamples reads names of samples, b1..b9 for several, and after `with` the `size=` of their outputs, which else is 100
-// bytes, and the time each `takes=`.
+// bytes, the time each `takes=`, a property of the platform that it `asks=` for, and `root=whole` when it brings its whole root.
 func parseSamples(text string) ([]sample.Sample, error) {
 	names, options, _ := strings.Cut(text, " with ")
 	like := sample.Sample{Size: 100}
@@ -32,6 +33,14 @@ func parseSamples(text string) ([]sample.Sample, error) {
 			like.Size, err = strconv.ParseInt(value, 10, 64)
 		case "takes":
 			like.Takes, err = time.ParseDuration(value)
+		case "asks":
+			like.Asks = value
+		case "root":
+			if like.Whole = value == "whole"; !like.Whole {
+				err = fmt.Errorf("a root is whole, not %q", value)
+			} else if _, err = os.Stat(sample.Shell); err != nil {
+				err = fmt.Errorf("%w: apt-get install busybox-static", err)
+			}
 		default:
 			err = fmt.Errorf("samples have no %s", key)
 		}
@@ -74,7 +83,8 @@ func (o outcome) String() string {
 	text := "ran on "
 	switch {
 	case o.err != nil:
-		return o.name + ": not built: " + status.Convert(o.err).Message()
+		message, _, _ := strings.Cut(status.Convert(o.err).Message(), " (offered: ") // what machines have differs
+		return o.name + ": not built: " + message
 	case o.built.Known: // of several that signed the same, any may be named
 		text = "known"
 	default:
