@@ -27,7 +27,7 @@
 //	beater     says for ever that what was given to it runs
 //	evictor    grants leases and sends away what begins to run
 //	latecomer  brings the first result that it ever made, with the receipt of that, whatever it is asked to run
-//	braggart   says that it has 65,536 cores and a PiB of memory, and of what took it a second that it took 11 ms
+//	braggart   says that it has 65,536 cores and a PiB of memory, and of what took it two seconds that it took 11 ms
 //	poacher    is granted what others run in order to end it, shows false claims, reserves all slots and leaves tickets, uses
 //	           none, and tells how each member took that
 //

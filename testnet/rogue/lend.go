@@ -158,7 +158,7 @@ func signedLongAgo(r *rogue, _ *action.Action, _ *repb.ActionResult) ([]byte, er
 // How long a braggart takes for a sample at least, and how long it says that it took: not so little that nobody would learn
 // its speed from it.
 const (
-	inTruth   = time.Second
+	inTruth   = 2 * time.Second
 	pretended = 11 * time.Millisecond
 )
 
