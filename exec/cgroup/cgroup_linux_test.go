@@ -113,6 +113,36 @@ func started(t *testing.T, g Group, script string) *exec.Cmd {
 	return cmd
 }
 
+// TestHomeIsMadeAnew: a node whose groups were removed, by one that took it for dead, goes on.
+func TestHomeIsMadeAnew(t *testing.T) {
+	m, removed := machine(t), 0
+	for _, h := range Homes() {
+		if h.PID == os.Getpid() {
+			removed++
+			if err := os.Remove(h.Path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if removed == 0 {
+		t.Fatal("there was no home to remove")
+	}
+	g, err := m.New("again", Limits{Memory: 64 << 20, Pids: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := started(t, g, "exit 0")
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if s, err := g.Stat(); err != nil || !s.Counted {
+		t.Errorf("stat %+v, %v", s, err)
+	}
+	if err := g.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMemoryLimitIsDetected(t *testing.T) {
 	g, err := machine(t).New("memory", Limits{Memory: 32 << 20})
 	if err != nil {
@@ -353,6 +383,12 @@ func TestV2(t *testing.T) {
 	}
 	if weight, idle := get(home(0), "idle", "cpu.weight"), get(home(0), "idle", "cpu.idle"); weight != "1" || idle != "1" {
 		t.Errorf("idle: weight %q, idle %q, want the least of both", weight, idle)
+	}
+	if err := os.RemoveAll(filepath.Join(base, home(0))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.New("again", Limits{Pids: 7}); err != nil || get(home(0), "cgroup.subtree_control") != "+memory +pids +cpu" || get(home(0), "again", "pids.max") != "7" {
+		t.Errorf("its home, removed by another, is not made anew: %v", err)
 	}
 }
 

@@ -6,7 +6,8 @@
 //   - Limits, Stat: what is asked for, what was used.
 //
 // Promises: Find sweeps what a killed node left behind. Remove kills what is left in the group and waits for it, at most a
-// second. A Group that does not limit something says so by Stat.Counted. All types are safe for concurrent use.
+// second. A Group that does not limit something says so by Stat.Counted. A Manager whose directory was removed by another makes
+// it anew for the next Group. All types are safe for concurrent use.
 //
 // What it does not do: it does not decide limits, and does not try to get a subtree delegated (that is systemd's part:
 // Delegate=yes in the node's unit).

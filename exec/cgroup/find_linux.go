@@ -135,6 +135,23 @@ func makeHome(parent string) (string, error) {
 	return "", os.ErrExist
 }
 
+// makeGroup makes the directory of a group, and that of the Manager before it when somebody took it for a dead node's; open
+// prepares the latter.
+func makeGroup(dir string, open func(home string) error) error {
+	err := os.Mkdir(dir, 0o755)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	home := filepath.Dir(dir)
+	if err := os.Mkdir(home, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := open(home); err != nil {
+		return err
+	}
+	return os.Mkdir(dir, 0o755)
+}
+
 // parents are the control groups in which a process with these paths makes its home, in the order in which they are swept.
 func parents(root string, paths map[string]string) []string {
 	var all []string

@@ -99,7 +99,7 @@ func (m *v1) New(name string, limits Limits) (Group, error) {
 			g.dirs[c] = dir
 			continue
 		}
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := makeGroup(dir, func(string) error { return nil }); err != nil {
 			_ = g.Remove()
 			return nil, fmt.Errorf("make control group: %w", err)
 		}

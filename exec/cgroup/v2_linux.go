@@ -13,8 +13,9 @@ import (
 // v2 makes groups below the node's own group, which has to be delegated to it. A group with children must not have
 // processes of its own, so the node moves itself into a leaf first.
 type v2 struct {
-	base string // the node's original group
-	home string // the parent of all groups
+	base        string // the node's original group
+	home        string // the parent of all groups
+	controllers string // of groups, as they are asked for
 }
 
 // leaf is where the node itself moves.
@@ -58,17 +59,15 @@ func (m *v2) open(available string) error {
 	if err := write(filepath.Join(m.base, leaf), "cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
 		return err
 	}
-	wanted := "+memory +pids"
+	m.controllers = "+memory +pids"
 	if hasField(available, "cpu") {
-		wanted += " +cpu"
+		m.controllers += " +cpu"
 	}
-	for _, dir := range []string{m.base, m.home} {
-		if err := write(dir, "cgroup.subtree_control", wanted); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(m.delegate(m.base), m.delegate(m.home))
 }
+
+// delegate has the groups below dir get the controllers.
+func (m *v2) delegate(dir string) error { return write(dir, "cgroup.subtree_control", m.controllers) }
 
 func hasField(list, name string) bool {
 	for f := range strings.FieldsSeq(list) {
@@ -96,7 +95,7 @@ func (m *v2) New(name string, limits Limits) (Group, error) {
 		return nil, err
 	}
 	g := &v2Group{path: filepath.Join(m.home, name)}
-	if err := os.Mkdir(g.path, 0o755); err != nil {
+	if err := makeGroup(g.path, m.delegate); err != nil {
 		return nil, fmt.Errorf("make control group: %w", err)
 	}
 	if err := g.limit(limits); err != nil {
