@@ -55,15 +55,26 @@ func tinyDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// TestRealDiskFull fills a real file system of 8 MiB under a store that believes in much more.
-func TestRealDiskFull(t *testing.T) {
-	disk, ctx, clock := tinyDisk(t, "8m"), context.Background(), castest.NewClock()
+// tinyStore opens a store that believes in much more on a file system of 8 MiB. Where tinyDisk gives "", it is nil.
+func tinyStore(t *testing.T) (s *cas.Store, dir string, clock *castest.Clock) {
+	t.Helper()
+	disk := tinyDisk(t, "8m")
 	if disk == "" {
-		return
+		return nil, "", nil
 	}
-	dir := filepath.Join(disk, "store")
+	dir, clock = filepath.Join(disk, "store"), castest.NewClock()
 	s, err := cas.Open(dir, cas.Options{MaxBytes: 1 << 30, MinFree: -1, Lease: time.Minute, Clock: clock.Now})
 	must(t, err)
+	return s, dir, clock
+}
+
+// TestRealDiskFull fills a real file system of 8 MiB under a store that believes in much more.
+func TestRealDiskFull(t *testing.T) {
+	ctx := context.Background()
+	s, dir, clock := tinyStore(t)
+	if s == nil {
+		return
+	}
 	var stored []cas.Blob
 	full := 0
 	for i := range 400 {
@@ -120,13 +131,11 @@ func TestRealDiskFull(t *testing.T) {
 // TestRoomAtOnce has writers of large blobs on a file system of 8 MiB take their room when they begin: nothing is left of one that
 // finds none, what may go makes way, and what one has taken no other gets.
 func TestRoomAtOnce(t *testing.T) {
-	disk, ctx, clock := tinyDisk(t, "8m"), context.Background(), castest.NewClock()
-	if disk == "" {
+	ctx := context.Background()
+	s, dir, clock := tinyStore(t)
+	if s == nil {
 		return
 	}
-	dir := filepath.Join(disk, "store")
-	s, err := cas.Open(dir, cas.Options{MaxBytes: 1 << 30, MinFree: -1, Lease: time.Minute, Clock: clock.Now})
-	must(t, err)
 	defer s.Close()
 	old, next := put(t, s, 1, 4<<20), castest.Make(2, 6<<20)
 	if _, err := s.NewWriter(ctx, next.Digest); !errors.Is(err, cas.ErrFull) || s.Stat().Reserved != 0 {

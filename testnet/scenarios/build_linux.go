@@ -118,13 +118,19 @@ func (all outcomes) right() error {
 	return nil
 }
 
-// each does something with every sample that a sentence names, at once.
-func (w *World) each(ctx context.Context, step scenario.Step, do func(*sample.Client, context.Context, sample.Sample) (*sample.Built, error)) (outcomes, error) {
+// named are the samples of a sentence, and a client of its node.
+func (w *World) named(step scenario.Step) ([]sample.Sample, *sample.Client, error) {
 	samples, err := parseSamples(step.Rest)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	client, err := w.dial(step.Names[0])
+	return samples, client, err
+}
+
+// each does something with every sample that a sentence names, at once.
+func (w *World) each(ctx context.Context, step scenario.Step, do func(*sample.Client, context.Context, sample.Sample) (*sample.Built, error)) (outcomes, error) {
+	samples, client, err := w.named(step)
 	if err != nil {
 		return nil, err
 	}
@@ -159,11 +165,7 @@ func (w *World) withinBuilds(ctx context.Context, step scenario.Step) ([]string,
 
 // begin has a node build samples and prints where each runs. They go on until they end or the world does.
 func (w *World) begin(ctx context.Context, step scenario.Step) ([]string, error) {
-	samples, err := parseSamples(step.Rest)
-	if err != nil {
-		return nil, err
-	}
-	client, err := w.dial(step.Names[0])
+	samples, client, err := w.named(step)
 	if err != nil {
 		return nil, err
 	}
