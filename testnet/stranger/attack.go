@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -130,19 +132,26 @@ func (s *stranger) dial(ctx context.Context, network string) (net.Conn, error) {
 }
 
 // served waits for the end of the connection; an error means that it came without the victim having said enough to be
-// one that serves: more than a refusal and a closed door.
+// one that serves: more than a refusal and a closed door. A reset throws away what was said before it, unless that was
+// read already, so what is heard before one is chance and not remembered.
 func (s *stranger) served(conn net.Conn) error {
 	const enough = 4 << 10
 	said, err := io.ReadAll(io.LimitReader(conn, enough))
-	s.mu.Lock()
-	if len(said) > 0 && len(s.heard) < most {
-		s.heard[fmt.Sprintf("%.40q", said)] = true
+	if len(said) > 0 && !errors.Is(err, syscall.ECONNRESET) {
+		s.remember(said)
 	}
-	s.mu.Unlock()
 	if len(said) == enough {
 		return nil
 	}
 	return fmt.Errorf("%d bytes, then %v", len(said), err)
+}
+
+func (s *stranger) remember(said []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.heard) < most {
+		s.heard[fmt.Sprintf("%.40q", said)] = true
+	}
 }
 
 func (s *stranger) connection(ctx context.Context) error {

@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
@@ -89,6 +92,29 @@ func TestAttacks(t *testing.T) {
 		got, err := run(t.Context(), []string{test.attack, victim(t, test.serve), "40"})
 		if err != nil || got != test.want {
 			t.Errorf("got %q, %v; want %q", got, err, test.want)
+		}
+	}
+}
+
+// spoken is a connection that says something and ends.
+type spoken struct {
+	net.Conn
+	io.Reader
+}
+
+func (s spoken) Read(p []byte) (int, error) { return s.Reader.Read(p) }
+
+// What is heard before a reset depends on who was quicker, so it is no part of the outcome.
+func TestHeardBeforeReset(t *testing.T) {
+	reset := &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
+	for end, want := range map[error]string{io.EOF: `"hello"`, reset: "nothing"} {
+		s := &stranger{heard: map[string]bool{}}
+		said := io.MultiReader(strings.NewReader("hello"), iotest.ErrReader(end))
+		if err := s.served(spoken{Reader: said}); err == nil {
+			t.Errorf("%v: a few bytes passed for being served", end)
+		}
+		if got := s.answers(); got != want {
+			t.Errorf("%v: heard %s, want %s", end, got, want)
 		}
 	}
 }
