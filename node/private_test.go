@@ -22,6 +22,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/exec/lease"
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
 
@@ -207,9 +208,9 @@ func (s *started) guess(t testing.TB, at *started, d digest.Digest) *leasev1.Res
 	t.Helper()
 	blobs := encoded(t, shell("cat in > out"), &repb.Directory{Files: []*repb.FileNode{{Name: "in", Digest: d.Proto()}}})
 	blobs = append(blobs, encoded(t, &repb.Action{CommandDigest: digest.SHA256.Of(blobs[0]).Proto(), InputRootDigest: digest.SHA256.Of(blobs[1]).Proto()})...)
-	start := &leasev1.Start{Action: leaseDigest(digest.SHA256.Of(blobs[2]))}
+	start := &leasev1.Start{Action: lease.DigestProto(digest.SHA256.Of(blobs[2]))}
 	for _, b := range blobs {
-		start.Blobs = append(start.Blobs, &leasev1.Blob{Digest: leaseDigest(digest.SHA256.Of(b)), Content: b})
+		start.Blobs = append(start.Blobs, &leasev1.Blob{Digest: lease.DigestProto(digest.SHA256.Of(b)), Content: b})
 	}
 	client, granted := s.reserve(t, at, digest.SHA256.Of(blobs[2]))
 	start.Claim = &leasev1.Claim{Lease: granted.Lease, Attempt: 1, Epoch: 1}
@@ -237,16 +238,11 @@ func (s *started) reserve(t testing.TB, at *started, action digest.Digest) (leas
 		t.Fatal(err)
 	}
 	client := leasev1.NewLeaseClient(conn)
-	answer, err := client.Reserve(t.Context(), &leasev1.ReserveRequest{Action: leaseDigest(action), Cores: 0.1, Attempt: 1, Epoch: 1})
+	answer, err := client.Reserve(t.Context(), &leasev1.ReserveRequest{Action: lease.DigestProto(action), Cores: 0.1, Attempt: 1, Epoch: 1})
 	if err != nil || answer.GetGranted() == nil {
 		t.Fatalf("no lease: %v, %v", answer, err)
 	}
 	return client, answer.GetGranted()
-}
-
-func leaseDigest(d digest.Digest) *leasev1.Digest {
-	hash := d.Hash()
-	return &leasev1.Digest{Function: int32(d.Function().Proto()), Hash: hash[:], Size: d.Size()}
 }
 
 // TestGuessedLease: a member that has an action run with an input it only guesses is told that it is missing, as if it were

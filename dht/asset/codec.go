@@ -33,7 +33,7 @@ var errUnreadable = errors.New("asset record is unreadable")
 func encode(a *Asset) ([]byte, error) {
 	m := &rapb.PushBlobRequest{
 		Uris: a.URIs, BlobDigest: a.Digest.Proto(),
-		ReferencesBlobs: protos(a.Blobs), ReferencesDirectories: protos(a.Directories),
+		ReferencesBlobs: digest.Protos(a.Blobs), ReferencesDirectories: digest.Protos(a.Directories),
 	}
 	for _, q := range a.Qualifiers {
 		m.Qualifiers = append(m.Qualifiers, &rapb.Qualifier{Name: q.Name, Value: q.Value})
@@ -90,14 +90,6 @@ func decode(value []byte) (*Asset, error) {
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return a, nil
-}
-
-func protos(ds []digest.Digest) []*repb.Digest {
-	ps := make([]*repb.Digest, len(ds))
-	for i, d := range ds {
-		ps[i] = d.Proto()
-	}
-	return ps
 }
 
 func digests(fn digest.Function, ps []*repb.Digest) ([]digest.Digest, error) {

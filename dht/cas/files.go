@@ -78,7 +78,7 @@ func (f *files) createFor(size int64) (*os.File, error) {
 	if err != nil || size < roomAtOnce {
 		return file, err
 	}
-	if err := preallocate(file, size); noSpace(err) { // what else fails, a write tells
+	if err := preallocate(file, size); record.NoSpace(err) { // what else fails, a write tells
 		file.Close()
 		os.Remove(file.Name()) // else the next Open does
 		return nil, err
@@ -111,7 +111,7 @@ func (f *files) Remove(key record.Key) error {
 
 // Check implements record.Owner.
 func (f *files) Check(key record.Key, size int64) bool {
-	return f.verify(f.path(key), digestOf(key, size), io.Discard) == nil
+	return f.verify(f.path(key), DigestOf(key, size), io.Discard) == nil
 }
 
 // verify hashes the file at path, copying what it reads to pace. Errors: ErrCorrupt, the file's.

@@ -13,7 +13,7 @@ func (s *Store) Large(bytes int64) ([]digest.Digest, error) {
 		}
 		for _, e := range entries {
 			if e.Size >= bytes {
-				large = append(large, digestOf(e.Key, e.Size))
+				large = append(large, DigestOf(e.Key, e.Size))
 			}
 		}
 		if next == 0 {

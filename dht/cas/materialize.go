@@ -49,7 +49,7 @@ func (s *Store) materialize(ctx context.Context, d digest.Digest, path string, e
 	if len(missing) > 0 {
 		return ErrNotFound
 	}
-	source := s.files.path(keyOf(d))
+	source := s.files.path(KeyOf(d))
 	if executable {
 		if source, err = s.executable(d, info.Doubled); err != nil {
 			return err
@@ -73,7 +73,7 @@ func (s *Store) materialize(ctx context.Context, d digest.Digest, path string, e
 
 // executable gives the path of d's executable copy and makes it if there is none. d is pinned.
 func (s *Store) executable(d digest.Digest, doubled bool) (string, error) {
-	key := keyOf(d)
+	key := KeyOf(d)
 	path := s.files.path(key) + copySuffix
 	if doubled {
 		return path, nil
@@ -99,7 +99,7 @@ func (s *Store) executable(d digest.Digest, doubled bool) (string, error) {
 
 // copyExecutable makes the executable copy of d at path. The log calls it and waits: it must not change the log.
 func (s *Store) copyExecutable(d digest.Digest, path string) error {
-	from, err := os.Open(s.files.path(keyOf(d)))
+	from, err := os.Open(s.files.path(KeyOf(d)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotFound
 	}

@@ -32,7 +32,7 @@ func (s *Store) Get(ctx context.Context, d digest.Digest) ([]byte, error) {
 func (s *Store) GetBatch(ctx context.Context, ds []digest.Digest) ([][]byte, error) {
 	keys := make([]record.Key, len(ds))
 	for i, d := range ds {
-		keys[i] = keyOf(d)
+		keys[i] = KeyOf(d)
 	}
 	values, err := s.log.Get(keys)
 	if err != nil && !errors.Is(err, record.ErrCorrupt) { // damaged ones are gone: not found
@@ -80,13 +80,13 @@ func (s *Store) readFile(d digest.Digest) ([]byte, error) {
 // openFile opens the file of a large blob that the caller has pinned. One that is gone or was
 // changed behind the store's back loses its entry, and is not found.
 func (s *Store) openFile(d digest.Digest) (*os.File, error) {
-	path := s.files.path(keyOf(d))
+	path := s.files.path(KeyOf(d))
 	if err := s.unspoilt(d, path); err != nil {
 		return nil, err
 	}
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := s.log.Delete(keyOf(d)); err != nil {
+		if _, err := s.log.Delete(KeyOf(d)); err != nil {
 			return nil, err
 		}
 		return nil, ErrNotFound

@@ -33,7 +33,7 @@ func TestReconcileAfterPowerLoss(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	path := func(d digest.Digest) string { return (&files{dir: left}).path(keyOf(d)) }
+	path := func(d digest.Digest) string { return (&files{dir: left}).path(KeyOf(d)) }
 	stray := filepath.Join(filepath.Dir(path(blobs[0].Digest)), "sha256-"+digest.SHA256.Of([]byte("stray")).Hex())
 	for _, name := range []string{stray, path(blobs[0].Digest) + copySuffix} {
 		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {

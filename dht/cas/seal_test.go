@@ -25,7 +25,7 @@ func BenchmarkSeal(b *testing.B) {
 	if err := s.Put(b.Context(), d, data); err != nil {
 		b.Fatal(err)
 	}
-	source, link := s.files.path(keyOf(d)), filepath.Join(b.TempDir(), "link")
+	source, link := s.files.path(KeyOf(d)), filepath.Join(b.TempDir(), "link")
 	open := func() error {
 		r, err := s.NewReader(b.Context(), d)
 		if err != nil {

@@ -119,16 +119,16 @@ func (s *Store) Close() error {
 	return s.log.Close()
 }
 
-// keyOf is a blob's key in the log: function and hash. The size is the value's.
-func keyOf(d digest.Digest) (key record.Key) {
+// KeyOf is a blob's key in a log of records: function and hash. The size is the value's.
+func KeyOf(d digest.Digest) (key record.Key) {
 	hash := d.Hash()
 	key[0] = byte(d.Function())
 	copy(key[1:], hash[:])
 	return key
 }
 
-// digestOf is the reverse of keyOf.
-func digestOf(key record.Key, size int64) digest.Digest {
+// DigestOf is the reverse of KeyOf.
+func DigestOf(key record.Key, size int64) digest.Digest {
 	return digest.New(digest.Function(key[0]), [digest.HashSize]byte(key[1:]), size)
 }
 
@@ -148,7 +148,7 @@ func (s *Store) Missing(ctx context.Context, ds []digest.Digest) ([]digest.Diges
 		}
 		n := min(run, len(ds))
 		for i, d := range ds[:n] {
-			keys[i] = keyOf(d)
+			keys[i] = KeyOf(d)
 		}
 		if err := s.log.Lookup(keys[:n], infos[:n]); err != nil {
 			return nil, fmt.Errorf("find missing blobs: %w", err)
@@ -165,13 +165,13 @@ func (s *Store) Missing(ctx context.Context, ds []digest.Digest) ([]digest.Diges
 
 // Contains reports whether d is present, without renewing its lease.
 func (s *Store) Contains(d digest.Digest) bool {
-	return d.IsEmpty() || matches(s.log.Peek(keyOf(d)), d)
+	return d.IsEmpty() || matches(s.log.Peek(KeyOf(d)), d)
 }
 
 // lookup tells about d and renews its lease. Errors: ErrNotFound, ErrClosed.
 func (s *Store) lookup(d digest.Digest) (record.Info, error) {
 	infos := make([]record.Info, 1)
-	if err := s.log.Lookup([]record.Key{keyOf(d)}, infos); err != nil {
+	if err := s.log.Lookup([]record.Key{KeyOf(d)}, infos); err != nil {
 		return record.Info{}, err
 	}
 	if !matches(infos[0], d) {
@@ -184,7 +184,7 @@ func (s *Store) lookup(d digest.Digest) (record.Info, error) {
 func (s *Store) Pin(ds []digest.Digest) (*Pin, []digest.Digest) {
 	keys := make([]record.Key, len(ds))
 	for i, d := range ds {
-		keys[i] = keyOf(d)
+		keys[i] = KeyOf(d)
 	}
 	present := make([]bool, len(ds))
 	s.log.Pin(keys, present)

@@ -40,7 +40,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Report, error) {
 // verifyEntry hashes one blob and counts it; one that left meanwhile is not counted. What looks
 // damaged is looked at again under a pin: an eviction in between looks the same.
 func (s *Store) verifyEntry(e record.Entry, pace *pacer, report *Report) error {
-	d := digestOf(e.Key, e.Size)
+	d := DigestOf(e.Key, e.Size)
 	err := s.verifyContent(e, d, pace)
 	if damaged(err) && e.External {
 		pin, missing := s.Pin([]digest.Digest{d})
@@ -86,7 +86,7 @@ func (s *Store) verifyContent(e record.Entry, d digest.Digest, pace *pacer) erro
 }
 
 func (s *Store) verifyFiles(d digest.Digest, doubled bool, pace io.Writer) error {
-	path := s.files.path(keyOf(d))
+	path := s.files.path(KeyOf(d))
 	err := s.files.verify(path, d, pace)
 	if err == nil && doubled {
 		err = s.files.verify(path+copySuffix, d, pace)
@@ -96,7 +96,7 @@ func (s *Store) verifyFiles(d digest.Digest, doubled bool, pace io.Writer) error
 
 // quarantine takes a damaged blob out of the store.
 func (s *Store) quarantine(d digest.Digest) error {
-	key := keyOf(d)
+	key := KeyOf(d)
 	info := s.log.Peek(key)
 	if !matches(info, d) {
 		return nil

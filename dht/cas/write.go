@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"syscall"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/record"
@@ -59,7 +58,7 @@ func (s *Store) present(blobs []Blob) ([]bool, error) {
 	keys := make([]record.Key, len(blobs))
 	infos := make([]record.Info, len(blobs))
 	for i, b := range blobs {
-		keys[i] = keyOf(b.Digest)
+		keys[i] = KeyOf(b.Digest)
 	}
 	present := make([]bool, len(blobs))
 	err := s.log.Lookup(keys, infos)
@@ -77,7 +76,7 @@ func (s *Store) putSmall(blobs []Blob, which []int, errs []error) {
 	}
 	items := make([]record.Item, len(which))
 	for i, w := range which {
-		items[i] = record.Item{Key: keyOf(blobs[w].Digest), Value: blobs[w].Data}
+		items[i] = record.Item{Key: KeyOf(blobs[w].Digest), Value: blobs[w].Data}
 	}
 	err := s.log.Put(items)
 	if err == nil {
@@ -147,7 +146,7 @@ func (k *smallSink) Commit() error {
 	if _, err := k.store.lookup(k.digest); err == nil || k.digest.IsEmpty() {
 		return nil
 	}
-	return k.store.log.Put([]record.Item{{Key: keyOf(k.digest), Value: k.data}})
+	return k.store.log.Put([]record.Item{{Key: KeyOf(k.digest), Value: k.data}})
 }
 
 func (k *smallSink) Abort() { k.data = nil }
@@ -165,7 +164,7 @@ func (s *Store) newUpload(d digest.Digest) (*upload, error) {
 		return nil, err
 	}
 	file, err := s.files.createFor(d.Size())
-	if noSpace(err) && s.log.Reclaim(d.Size()) {
+	if record.NoSpace(err) && s.log.Reclaim(d.Size()) {
 		file, err = s.files.createFor(d.Size())
 	}
 	if err != nil {
@@ -178,7 +177,7 @@ func (s *Store) newUpload(d digest.Digest) (*upload, error) {
 // Write appends p; when the disk is full it has the store evict, and tries once more.
 func (u *upload) Write(p []byte) (int, error) {
 	n, err := u.file.WriteAt(p, u.offset)
-	if noSpace(err) && u.store.log.Reclaim(u.digest.Size()-u.offset) {
+	if record.NoSpace(err) && u.store.log.Reclaim(u.digest.Size()-u.offset) {
 		n, err = u.file.WriteAt(p, u.offset)
 	}
 	if err != nil {
@@ -210,7 +209,7 @@ func (u *upload) Abort() {
 
 // adopt makes an upload with verified content the blob d. The reservation of its size ends.
 func (s *Store) adopt(d digest.Digest, name string) error {
-	key := keyOf(d)
+	key := KeyOf(d)
 	seal(name)
 	err := s.log.Adopt(key, d.Size(), func() error { return s.files.install(name, s.files.path(key)) })
 	if err != nil {
@@ -219,13 +218,9 @@ func (s *Store) adopt(d digest.Digest, name string) error {
 	return full(err)
 }
 
-func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
 // full gives a full disk the name callers know.
 func full(err error) error {
-	if noSpace(err) && !errors.Is(err, ErrFull) {
+	if record.NoSpace(err) && !errors.Is(err, ErrFull) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err

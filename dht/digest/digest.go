@@ -106,6 +106,15 @@ func (d Digest) Proto() *repb.Digest {
 	return &repb.Digest{Hash: d.Hex(), SizeBytes: d.size}
 }
 
+// Protos gives the protobuf forms.
+func Protos(ds []Digest) []*repb.Digest {
+	out := make([]*repb.Digest, len(ds))
+	for i, d := range ds {
+		out[i] = d.Proto()
+	}
+	return out
+}
+
 // Hash is the raw hash.
 func (d Digest) Hash() [HashSize]byte { return d.hash }
 

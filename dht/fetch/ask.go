@@ -55,11 +55,7 @@ func (f *Fetcher) has(ctx context.Context, id peer.ID, ds []digest.Digest) map[d
 	for _, fn := range digest.Functions() {
 		of := slices.DeleteFunc(slices.Clone(ds), func(d digest.Digest) bool { return d.Function() != fn })
 		for piece := range slices.Chunk(of, maxFind) {
-			q := &repb.FindMissingBlobsRequest{DigestFunction: fn.Proto(), BlobDigests: make([]*repb.Digest, len(piece))}
-			for i, d := range piece {
-				q.BlobDigests[i] = d.Proto()
-			}
-			r, err := client.FindMissingBlobs(ctx, q)
+			r, err := client.FindMissingBlobs(ctx, &repb.FindMissingBlobsRequest{DigestFunction: fn.Proto(), BlobDigests: digest.Protos(piece)})
 			if err != nil {
 				return has
 			}

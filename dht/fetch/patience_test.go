@@ -18,7 +18,7 @@ import (
 )
 
 // silent takes every call and answers none.
-type silent struct{ grpc.ClientStream }
+type silent struct{}
 
 func (s silent) Control(context.Context, peer.ID) (grpc.ClientConnInterface, error) { return s, nil }
 

@@ -173,7 +173,7 @@ func (l *Log) Close() error {
 	l.upkeep.Lock()
 	defer l.upkeep.Unlock()
 	err := l.checkpoint()
-	if noSpace(err) { // the journal as it is will do; the order of use since the last rewrite is lost
+	if NoSpace(err) { // the journal as it is will do; the order of use since the last rewrite is lost
 		_, err = l.sync()
 	}
 	if err == nil {

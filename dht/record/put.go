@@ -58,10 +58,10 @@ func (l *Log) putGroup(items []Item, size int64) error {
 // Errors: ErrFull. mu is held, and released while files change.
 func (l *Log) retry(size int64, write func() error) error {
 	err := write()
-	for tries := 0; noSpace(err) && tries < maxRetries && l.reclaim(size+minSegment); tries++ {
+	for tries := 0; NoSpace(err) && tries < maxRetries && l.reclaim(size+minSegment); tries++ {
 		err = write()
 	}
-	if noSpace(err) {
+	if NoSpace(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err

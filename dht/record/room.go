@@ -19,7 +19,8 @@ type freeDisk struct {
 	spent int64  // bytes given out since
 }
 
-func noSpace(err error) bool {
+// NoSpace reports whether an error says that the disk is full, or what of it one may use.
+func NoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 

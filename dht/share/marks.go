@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/record"
 )
@@ -141,16 +142,9 @@ func (m *marks) prune(store Held) error {
 // byte more, so that the index of the log tells the two apart without reading.
 const markBytes = 8
 
-func markKey(d digest.Digest) (key record.Key) {
-	hash := d.Hash()
-	key[0] = byte(d.Function())
-	copy(key[1:], hash[:])
-	return key
-}
-
 // markedBlob is the blob that a mark by instance is of.
 func markedBlob(key record.Key, value []byte) digest.Digest {
-	return digest.New(digest.Function(key[0]), [digest.HashSize]byte(key[1:]), int64(binary.BigEndian.Uint64(value)))
+	return cas.DigestOf(key, int64(binary.BigEndian.Uint64(value)))
 }
 
 // reason tells why a blob is private, if it is.
@@ -163,7 +157,7 @@ func (m *marks) reason(d digest.Digest) Reason {
 
 // mark is the mark that a blob has.
 func (m *marks) mark(d digest.Digest) Reason {
-	info := m.log.Peek(markKey(d))
+	info := m.log.Peek(cas.KeyOf(d))
 	switch {
 	case !info.Found:
 		return Shared
@@ -182,7 +176,7 @@ func (m *marks) set(ds []digest.Digest, why Reason) error {
 			if why == ByName {
 				value = append(value, 0)
 			}
-			items = append(items, record.Item{Key: markKey(d), Value: value})
+			items = append(items, record.Item{Key: cas.KeyOf(d), Value: value})
 		}
 	}
 	if len(items) == 0 {
@@ -206,7 +200,7 @@ func (m *marks) clear(ds []digest.Digest, upTo Reason) {
 	}
 	for _, d := range slices.DeleteFunc(slices.Clone(ds), digest.Digest.IsEmpty) {
 		if why := m.mark(d); why != Shared && why <= upTo {
-			_, _ = m.log.Delete(markKey(d))
+			_, _ = m.log.Delete(cas.KeyOf(d))
 		}
 	}
 }

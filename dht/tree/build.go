@@ -56,13 +56,18 @@ func (b *Builder) Blobs(yield func(digest.Digest, []byte) bool) {
 
 // Tree gives the tree below root, which was added with everything below it. Errors are *InvalidError.
 func (b *Builder) Tree(root digest.Digest, limits Limits) (*Tree, error) {
-	t := &Tree{root: root, directories: map[digest.Digest]*Directory{}}
 	if b.directories[root] == nil {
 		return nil, &InvalidError{"", "directory " + root.String() + " was not added"}
 	}
+	return treeOf(root, b.directories, limits.withDefaults())
+}
+
+// treeOf gives the tree of root, which is one of made, and of those of made that it leads to.
+func treeOf(root digest.Digest, made map[digest.Digest]*Directory, limits Limits) (*Tree, error) {
+	t := &Tree{root: root, directories: make(map[digest.Digest]*Directory, len(made))}
 	var reach func(d digest.Digest)
 	reach = func(d digest.Digest) {
-		dir := b.directories[d]
+		dir := made[d]
 		if dir == nil || t.directories[d] != nil {
 			return // measure reports what is absent
 		}
@@ -75,7 +80,7 @@ func (b *Builder) Tree(root digest.Digest, limits Limits) (*Tree, error) {
 		}
 	}
 	reach(root)
-	if err := t.measure(limits.withDefaults()); err != nil {
+	if err := t.measure(limits); err != nil {
 		return nil, err
 	}
 	return t, nil

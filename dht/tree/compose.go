@@ -14,7 +14,7 @@ func (t *Tree) Under(name string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.tree(root)
+	return treeOf(root, c.made, DefaultLimits())
 }
 
 // Merge gives the tree that has everything of over, and of below what over does not hide: directories of
@@ -30,7 +30,7 @@ func Merge(over, below *Tree) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.tree(root)
+	return treeOf(root, c.made, DefaultLimits())
 }
 
 // composer makes directories beside those of the trees it began with.
@@ -111,28 +111,4 @@ func (c *composer) merge(over, below digest.Digest) (digest.Digest, error) {
 		c.merged[pair] = sum
 	}
 	return sum, err
-}
-
-// tree gives what is reachable from root.
-func (c *composer) tree(root digest.Digest) (*Tree, error) {
-	t := &Tree{root: root, directories: make(map[digest.Digest]*Directory, len(c.made))}
-	var reach func(d digest.Digest)
-	reach = func(d digest.Digest) {
-		dir := c.made[d]
-		if dir == nil || t.directories[d] != nil {
-			return
-		}
-		own := *dir // a Tree writes the totals of its directories
-		own.totals = Totals{}
-		t.directories[d] = &own
-		t.order = append(t.order, d)
-		for i := range dir.Directories {
-			reach(dir.Directories[i].Digest)
-		}
-	}
-	reach(root)
-	if err := t.measure(DefaultLimits()); err != nil {
-		return nil, err
-	}
-	return t, nil
 }

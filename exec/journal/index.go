@@ -126,20 +126,10 @@ func (p *position) begins(s string) bool {
 	return string(p.hash[:len(s)]) == s
 }
 
-// before gives where the last entry about a subject before a sequence number is, or -1.
-func (x *index) before(sequence, subject uint64) int {
+// before gives where the last such entry before a sequence number is, or -1.
+func (x *index) before(sequence uint64, such func(*position) bool) int {
 	for at := len(x.all) - 1; at >= 0; at-- {
-		if p := &x.all[at]; p.sequence < sequence && !p.remark && p.subject == subject {
-			return at
-		}
-	}
-	return -1
-}
-
-// same gives where the last entry about an action before a sequence number is, or -1.
-func (x *index) same(sequence, action uint64) int {
-	for at := len(x.all) - 1; at >= 0; at-- {
-		if p := &x.all[at]; p.sequence < sequence && !p.remark && p.action == action {
+		if p := &x.all[at]; p.sequence < sequence && !p.remark && such(p) {
 			return at
 		}
 	}

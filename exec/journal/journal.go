@@ -293,20 +293,20 @@ func (j *Journal) Find(q Query) (*Found, error) {
 
 // Before gives the last entry before e with the same subject; nil when there is none.
 func (j *Journal) Before(e *journalv1.Entry) (*journalv1.Entry, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	at := j.index.before(e.Sequence, e.Subject)
-	if at < 0 {
-		return nil, nil
-	}
-	return j.read(at)
+	return j.before(e, func(p *position) bool { return p.subject == e.Subject })
 }
 
 // Last tells how the same action went before e; nil when it is not known to have been asked for.
 func (j *Journal) Last(e *journalv1.Entry) (*journalv1.Entry, error) {
+	action := actionSum(e.Action)
+	return j.before(e, func(p *position) bool { return p.action == action })
+}
+
+// before gives the last such entry before e; nil when there is none.
+func (j *Journal) before(e *journalv1.Entry, such func(*position) bool) (*journalv1.Entry, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	at := j.index.same(e.Sequence, actionSum(e.Action))
+	at := j.index.before(e.Sequence, such)
 	if at < 0 {
 		return nil, nil
 	}

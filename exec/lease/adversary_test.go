@@ -119,7 +119,7 @@ func TestRogueExecutors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := &leasev1.Blob{Digest: digestProto(digest.SHA256.Of([]byte("x"))), Content: []byte("not x")}
+	wrong := &leasev1.Blob{Digest: DigestProto(digest.SHA256.Of([]byte("x"))), Content: []byte("not x")}
 	for _, c := range []struct {
 		name    string
 		rogue   *rogue
@@ -255,7 +255,7 @@ func TestForgedClaims(t *testing.T) {
 			}
 			stream, err := client.Run(t.Context())
 			if err == nil {
-				err = stream.Send(&leasev1.RunRequest{Message: &leasev1.RunRequest_Start{Start: &leasev1.Start{Claim: claimProto(c), Action: digestProto(r.action.Digest)}}})
+				err = stream.Send(&leasev1.RunRequest{Message: &leasev1.RunRequest_Start{Start: &leasev1.Start{Claim: claimProto(c), Action: DigestProto(r.action.Digest)}}})
 			}
 			if err != nil {
 				t.Fatal(err)

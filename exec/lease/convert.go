@@ -14,17 +14,15 @@ import (
 // errMalformed refuses a message that breaks the protocol.
 var errMalformed = errors.New("malformed message")
 
-// functions are the digest functions by their numbers in the protocol.
-var functions = []digest.Function{digest.SHA256, digest.BLAKE3}
-
-func digestProto(d digest.Digest) *leasev1.Digest {
+// DigestProto is a digest as the messages of leases have it.
+func DigestProto(d digest.Digest) *leasev1.Digest {
 	hash := d.Hash()
 	return &leasev1.Digest{Function: int32(d.Function().Proto()), Hash: hash[:], Size: d.Size()}
 }
 
 // digestFrom checks a digest of a peer. Errors wrap errMalformed.
 func digestFrom(p *leasev1.Digest) (digest.Digest, error) {
-	for _, f := range functions {
+	for _, f := range digest.Functions() {
 		if p != nil && repb.DigestFunction_Value(p.Function) == f.Proto() && len(p.Hash) == digest.HashSize && p.Size >= 0 {
 			return digest.New(f, [digest.HashSize]byte(p.Hash), p.Size), nil
 		}
@@ -45,7 +43,7 @@ func claimFrom(p *leasev1.Claim, caller peer.ID) (Claim, error) {
 
 func requestProto(r Request) *leasev1.ReserveRequest {
 	return &leasev1.ReserveRequest{
-		Action: digestProto(r.Action), Cores: r.Cores, MemoryBytes: r.MemoryBytes, Invocation: r.Invocation,
+		Action: DigestProto(r.Action), Cores: r.Cores, MemoryBytes: r.MemoryBytes, Invocation: r.Invocation,
 		Attempt: r.Attempt, Epoch: r.Epoch, Alone: r.Alone,
 	}
 }

@@ -166,7 +166,7 @@ func along(ctx context.Context, blobs Blobs, ds []digest.Digest) (all []*leasev1
 	for i, d := range ds {
 		if data[i] != nil && d.Size() <= alongBlob && d.Size() <= room {
 			room -= d.Size()
-			all = append(all, &leasev1.Blob{Digest: digestProto(d), Content: data[i]})
+			all = append(all, &leasev1.Blob{Digest: DigestProto(d), Content: data[i]})
 		}
 	}
 	return all
@@ -206,7 +206,7 @@ func (e *Executor) failure(err error) *leasev1.Result {
 	case errors.As(err, &missing):
 		r.Failure = leasev1.Failure_FAILURE_MISSING
 		for _, d := range missing.Digests {
-			r.Missing = append(r.Missing, digestProto(d))
+			r.Missing = append(r.Missing, DigestProto(d))
 		}
 	case errors.As(err, &resource) && resource.Resource == run.Memory:
 		r.Failure, r.MemoryBytes = leasev1.Failure_FAILURE_MEMORY, resource.Limit

@@ -45,7 +45,7 @@ func idle(t *testing.T, e *Executor) {
 
 // absurd are requests for room, by a peer.
 func absurd() []*leasev1.ReserveRequest {
-	d := digestProto(act("a"))
+	d := DigestProto(act("a"))
 	return []*leasev1.ReserveRequest{
 		{Action: d, Cores: 1, MemoryBytes: 1 << 30, Invocation: "i", Attempt: 1, Epoch: 5},
 		{Action: d, Cores: math.NaN(), Attempt: 1}, {Action: d, Cores: math.Inf(1), Attempt: 1}, {Action: d, Cores: -1, Attempt: 1},
@@ -116,8 +116,8 @@ func FuzzWait(f *testing.F) {
 func FuzzStart(f *testing.F) {
 	id := NewID()
 	add(f, &leasev1.Start{})
-	add(f, &leasev1.Start{Action: digestProto(act("a")), Claim: &leasev1.Claim{Lease: id[:], Attempt: 1, Epoch: 5}})
-	add(f, &leasev1.Start{Action: digestProto(act("a")), Claim: &leasev1.Claim{Lease: id[1:], Attempt: -1}})
+	add(f, &leasev1.Start{Action: DigestProto(act("a")), Claim: &leasev1.Claim{Lease: id[:], Attempt: 1, Epoch: 5}})
+	add(f, &leasev1.Start{Action: DigestProto(act("a")), Claim: &leasev1.Claim{Lease: id[1:], Attempt: -1}})
 	e := fuzzed(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := &leasev1.Start{}

@@ -157,7 +157,7 @@ func (w *watch) start(ctx context.Context) *leasev1.Start {
 		want = append(want, a.InputRoot)
 	}
 	return &leasev1.Start{
-		Claim: claimProto(w.claim), Action: digestProto(a.Digest), WholeRoot: a.WholeRoot, MemoryBytes: w.attempt.Limit,
+		Claim: claimProto(w.claim), Action: DigestProto(a.Digest), WholeRoot: a.WholeRoot, MemoryBytes: w.attempt.Limit,
 		Blobs: along(ctx, w.initiator.options.Blobs, want),
 	}
 }

@@ -103,7 +103,7 @@ func TestSpliceRefuses(t *testing.T) {
 	e := start(t, func(c *Config) { c.Limits.MaxChunks, c.Limits.MaxBlob = 3, 1000 })
 	a, b := e.put(t, digest.SHA256, []byte("a")), e.put(t, digest.SHA256, []byte("b"))
 	ab, one := digest.SHA256.Of([]byte("ab")), digest.New(digest.SHA256, abc.Hash(), 1)
-	list := func(ds ...digest.Digest) []*repb.Digest { return protos(ds) }
+	list := func(ds ...digest.Digest) []*repb.Digest { return digest.Protos(ds) }
 	for _, c := range []struct {
 		what   string
 		blob   *repb.Digest

@@ -23,7 +23,7 @@ func (s *contentService) SplitBlob(ctx context.Context, q *repb.SplitBlobRequest
 	if err != nil {
 		return nil, err
 	}
-	return &repb.SplitBlobResponse{ChunkDigests: protos(chunks), ChunkingFunction: repb.ChunkingFunction_FAST_CDC_2020}, nil
+	return &repb.SplitBlobResponse{ChunkDigests: digest.Protos(chunks), ChunkingFunction: repb.ChunkingFunction_FAST_CDC_2020}, nil
 }
 
 // GetChunkMapping is SplitBlob with the chunks in any number of messages.
@@ -35,7 +35,7 @@ func (s *contentService) GetChunkMapping(q *repb.GetChunkMappingRequest, stream 
 	r := &repb.GetChunkMappingResponse{ChunkingFunction: repb.ChunkingFunction_FAST_CDC_2020}
 	for {
 		n := min(len(chunks), mappingPage)
-		r.ChunkDigests = protos(chunks[:n])
+		r.ChunkDigests = digest.Protos(chunks[:n])
 		if err := stream.Send(r); err != nil {
 			return err
 		}
@@ -44,14 +44,6 @@ func (s *contentService) GetChunkMapping(q *repb.GetChunkMappingRequest, stream 
 		}
 		r = &repb.GetChunkMappingResponse{}
 	}
-}
-
-func protos(ds []digest.Digest) []*repb.Digest {
-	out := make([]*repb.Digest, len(ds))
-	for i, d := range ds {
-		out[i] = d.Proto()
-	}
-	return out
 }
 
 // splitRequest is what both calls ask for. The chunking function a client prefers makes no

@@ -3,7 +3,6 @@
 package clients
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -232,10 +231,10 @@ func (n *Node) Cache() []string {
 }
 
 // Tail is the end of a long output, for messages.
-func (b Build) Tail() string {
-	lines := bytes.Split([]byte(strings.TrimSpace(b.Output)), []byte("\n"))
-	if len(lines) > 40 {
-		lines = lines[len(lines)-40:]
-	}
-	return string(bytes.Join(lines, []byte("\n")))
+func (b Build) Tail() string { return tail(b.Output, 40) }
+
+// tail is the last so many lines of a text.
+func tail(text string, most int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }

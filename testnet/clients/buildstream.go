@@ -3,7 +3,6 @@
 package clients
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -211,10 +210,4 @@ func parseQueues(output string) map[string]int {
 }
 
 // Tail is the end of a long output, for messages.
-func (s Streamed) Tail() string {
-	lines := bytes.Split([]byte(strings.TrimSpace(s.Output)), []byte("\n"))
-	if len(lines) > 80 {
-		lines = lines[len(lines)-80:]
-	}
-	return string(bytes.Join(lines, []byte("\n")))
-}
+func (s Streamed) Tail() string { return tail(s.Output, 80) }

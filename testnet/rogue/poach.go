@@ -7,7 +7,6 @@ import (
 	"io"
 	"time"
 
-	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -90,17 +89,11 @@ func (p poacher) visit(ctx context.Context) (line string, err error) {
 
 // reserve asks for a slot to run an action in. Without one the claim is nil.
 func (p poacher) reserve(ctx context.Context, action digest.Digest) (claim *leasev1.Claim, joined bool, err error) {
-	answer, err := p.leases.Reserve(ctx, &leasev1.ReserveRequest{Action: named(action), Cores: 1, Attempt: attempt, Epoch: epoch})
+	answer, err := p.leases.Reserve(ctx, &leasev1.ReserveRequest{Action: lease.DigestProto(action), Cores: 1, Attempt: attempt, Epoch: epoch})
 	if err != nil || answer.GetGranted() == nil {
 		return nil, false, err
 	}
 	return &leasev1.Claim{Lease: answer.GetGranted().Lease, Attempt: attempt, Epoch: epoch}, answer.GetGranted().Joined, nil
-}
-
-// named is a digest as the messages have it.
-func named(d digest.Digest) *leasev1.Digest {
-	hash := d.Hash()
-	return &leasev1.Digest{Function: int32(repb.DigestFunction_SHA256), Hash: hash[:], Size: d.Size()}
 }
 
 // acknowledge says that the result of prey is safe here, while it still runs.
@@ -120,7 +113,7 @@ func (p poacher) run(ctx context.Context, claim *leasev1.Claim, action digest.Di
 	if err != nil {
 		return err
 	}
-	start := &leasev1.RunRequest{Message: &leasev1.RunRequest_Start{Start: &leasev1.Start{Claim: claim, Action: named(action)}}}
+	start := &leasev1.RunRequest{Message: &leasev1.RunRequest_Start{Start: &leasev1.Start{Claim: claim, Action: lease.DigestProto(action)}}}
 	for _, m := range []*leasev1.RunRequest{start, then} {
 		if stream.Send(m) != nil {
 			break // Recv says why
