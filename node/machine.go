@@ -60,7 +60,7 @@ func (n *Node) openMachine(ctx context.Context) error {
 	if m.auditor, err = newAuditor(n); err != nil {
 		return err
 	}
-	box, err := n.openBox(ctx, m, dir)
+	box, err := n.openBox(ctx, dir)
 	if err != nil || box == nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func shownEtc(dir string) string {
 }
 
 // openBox finds the sandbox; nil when there is none.
-func (n *Node) openBox(ctx context.Context, m *machine, dir string) (*sandbox.Box, error) {
+func (n *Node) openBox(ctx context.Context, dir string) (*sandbox.Box, error) {
 	groups, err := cgroup.Find()
 	if err != nil {
 		n.log.Debug("no control groups", "err", err)

@@ -34,7 +34,7 @@ func (upVerb) Run(v *verbContext) error {
 	if err != nil {
 		return err
 	}
-	if err := v.greet(n, c); err != nil {
+	if err := v.greet(n); err != nil {
 		n.Close()
 		return err
 	}
@@ -76,7 +76,7 @@ func (v *verbContext) open(ctx context.Context, c *config.Config, signals <-chan
 }
 
 // greet prints where the node answers and what a .bazelrc needs.
-func (v *verbContext) greet(n *node.Node, c *config.Config) error {
+func (v *verbContext) greet(n *node.Node) error {
 	s := n.Snapshot()
 	keep := map[string]bool{"node": true, "mesh": true, "endpoint": true, "socket": true, "web": true, "sandbox": true, "store": true}
 	var rows []string

@@ -43,7 +43,7 @@ func (s *Store) PutBatch(ctx context.Context, blobs []Blob) []error {
 		if b.Digest.Size() <= s.options.InlineLimit {
 			small = append(small, i)
 		} else {
-			errs[i] = s.putLarge(ctx, b)
+			errs[i] = s.putLarge(b)
 		}
 	}
 	s.putSmall(blobs, small, errs)
@@ -93,7 +93,7 @@ func (s *Store) putSmall(blobs []Blob, which []int, errs []error) {
 }
 
 // putLarge stores a verified blob as a file of its own.
-func (s *Store) putLarge(ctx context.Context, b Blob) error {
+func (s *Store) putLarge(b Blob) error {
 	sink, err := s.newUpload(b.Digest)
 	if err != nil {
 		return fmt.Errorf("put blob %s: %w", b.Digest.Short(), err)

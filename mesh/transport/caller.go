@@ -40,11 +40,6 @@ func Caller(ctx context.Context) (peer.ID, bool) {
 	return i.id, ok
 }
 
-// WithCaller is ctx as the handler of a call by this peer has it, for tests of services.
-func WithCaller(ctx context.Context, id peer.ID) context.Context {
-	return gpeer.NewContext(ctx, &gpeer.Peer{Addr: &net.TCPAddr{}, AuthInfo: identity{id: id}})
-}
-
 // proven are gRPC's credentials for connections that are encrypted and identified before gRPC sees them.
 type proven struct{}
 

@@ -101,7 +101,7 @@ func itemStatus(err error) *spb.Status {
 
 // read implements BatchReadBlobs: each item has its own status.
 func (s *contentService) read(ctx context.Context, r *digestsRequest) (*batchResponse, error) {
-	if _, err := r.check(); err != nil {
+	if err := r.check(); err != nil {
 		return nil, err
 	}
 	var total int64

@@ -23,11 +23,12 @@ type contentService struct {
 }
 
 // check validates what is common to all calls with many digests.
-func (r *digestsRequest) check() (digest.Function, error) {
+func (r *digestsRequest) check() error {
 	if err := CheckInstance(r.instance); err != nil {
-		return 0, err
+		return err
 	}
-	return function(r.function)
+	_, err := function(r.function)
+	return err
 }
 
 // function resolves a request's digest function.
@@ -50,7 +51,7 @@ func digestField(field string, fn digest.Function, p *repb.Digest) (digest.Diges
 
 // findMissing implements FindMissingBlobs. One malformed digest refuses the call.
 func (s *contentService) findMissing(ctx context.Context, r *digestsRequest) (*findResponse, error) {
-	if _, err := r.check(); err != nil {
+	if err := r.check(); err != nil {
 		return nil, err
 	}
 	if len(r.bad) > 0 {

@@ -5,7 +5,6 @@ package clients
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -175,19 +174,6 @@ func (n *Node) Run(args ...string) (string, error) {
 	cmd.Env = append(os.Environ(), n.env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
-}
-
-// Status is what `status --json` prints, decoded loosely.
-func (n *Node) Status() (map[string]any, error) {
-	out, err := n.Run("status", "--json")
-	if err != nil {
-		return nil, fmt.Errorf("status: %w: %s", err, out)
-	}
-	var status map[string]any
-	if err := json.Unmarshal([]byte(out), &status); err != nil {
-		return nil, fmt.Errorf("status --json: %w: %s", err, out)
-	}
-	return status, nil
 }
 
 // Log is what the node has printed so far.

@@ -19,26 +19,21 @@ func wantCode(t T, err error, subject string, want ...codes.Code) bool {
 }
 
 // wantStatus is wantCode for a status inside a response.
-func wantStatus(t T, st *spb.Status, subject string, want ...codes.Code) bool {
+func wantStatus(t T, st *spb.Status, subject string, want ...codes.Code) {
 	t.Helper()
 	if got := codes.Code(st.GetCode()); !slices.Contains(want, got) {
 		t.Errorf("%s: got status %s (%q), want %v", subject, got, st.GetMessage(), want)
-		return false
 	}
-	return true
 }
 
 // wantRefused fails when a request that no server may carry out was carried out. Codes that say
 // the server is at fault, or that it does not know the method, are no refusal.
-func wantRefused(t T, err error, subject string) bool {
+func wantRefused(t T, err error, subject string) {
 	t.Helper()
 	switch status.Code(err) {
 	case codes.OK:
 		t.Errorf("%s: was accepted, want an error", subject)
 	case codes.Internal, codes.Unknown, codes.Unimplemented, codes.DeadlineExceeded, codes.DataLoss:
 		t.Errorf("%s: got %v, want an error that says the request is at fault", subject, err)
-	default:
-		return true
 	}
-	return false
 }

@@ -53,7 +53,7 @@ func main() {
 	case *log != "":
 		err = record(*log, "testnet/sim/testdata/cpp.trace.gz")
 	case *rates:
-		err = writeRates(os.Stdout)
+		writeRates(os.Stdout)
 	default:
 		sizes := []int{3, 10, 30, 100, 300, 1000, 3000, 10000}
 		if *small {

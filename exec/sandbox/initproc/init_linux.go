@@ -136,18 +136,14 @@ func (s *Setup) openOutputs() *failure {
 // readSetup reads one Setup; the pipe stays open for exitWithParent.
 func readSetup() (*Setup, *failure) {
 	header := make([]byte, headerSize)
-	if f := readFull(header); f != nil {
-		return nil, f
-	}
+	readFull(header)
 	n, err := setupLength(header)
 	if err != nil {
 		return nil, fail(StageSetup, "header", unix.EBADMSG)
 	}
 	all := make([]byte, n)
 	copy(all, header)
-	if f := readFull(all[headerSize:]); f != nil {
-		return nil, f
-	}
+	readFull(all[headerSize:])
 	s, err := DecodeSetup(all)
 	if err != nil {
 		return nil, fail(StageSetup, "body", unix.EBADMSG)
@@ -155,7 +151,8 @@ func readSetup() (*Setup, *failure) {
 	return s, nil
 }
 
-func readFull(b []byte) *failure {
+// readFull fills b from the setup pipe, or ends this process when that ends before.
+func readFull(b []byte) {
 	for len(b) > 0 {
 		n, err := syscall.Read(SetupFD, b)
 		if err == unix.EINTR {
@@ -166,7 +163,6 @@ func readFull(b []byte) *failure {
 		}
 		b = b[n:]
 	}
-	return nil
 }
 
 // exitWithParent ends init, and so the whole pid namespace, when the parent's end of the setup pipe is closed.

@@ -73,7 +73,7 @@ func (sp *spawner) listen() {
 		unix.Exit(0)
 	}
 	if n < len(head) {
-		_ = readFull(head[n:])
+		readFull(head[n:])
 	}
 	request, err := DecodeRequest(head)
 	if err != nil {
@@ -88,7 +88,7 @@ func (sp *spawner) listen() {
 		return
 	}
 	payload := make([]byte, request.Length)
-	_ = readFull(payload)
+	readFull(payload)
 	fds := received(control[:controlled])
 	a := Answer{Kind: Launched, ID: request.ID}
 	a.PID, a.Errno = sp.launch(request.ID, payload, fds)

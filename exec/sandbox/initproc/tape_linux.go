@@ -65,9 +65,9 @@ func (t *tape) call(number uintptr, args ...uintptr) *op {
 
 func (o *op) from(register uint8) *op { o.fd = register; return o }
 
-func (o *op) into(register uint8) *op { o.save = register; return o }
+func (o *op) into(register uint8) { o.save = register }
 
-func (o *op) allowing(errnos ...syscall.Errno) *op { copy(o.allow[:], errnos); return o }
+func (o *op) allowing(errnos ...syscall.Errno) { copy(o.allow[:], errnos) }
 
 // str gives the address of a zero-terminated copy.
 func (t *tape) str(s string) uintptr {
