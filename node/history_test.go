@@ -23,7 +23,7 @@ func TestEstimatesOutliveTheNode(t *testing.T) {
 		first.executedFor(t, "//app:it", first.action(t, fmt.Sprintf("printf %d-1234567 > out", i)))
 	}
 	want := first.estimate()
-	if want.Samples != 6 || want.Median <= 0 || want.OutputBytes != int64(len("0-1234567")) {
+	if want.Samples != 6 || want.Own != 6 || want.Median <= 0 || want.OutputBytes != int64(len("0-1234567")) {
 		t.Fatalf("expected of the next: %+v", want)
 	}
 	first.why(t, "") // the journal is written

@@ -375,11 +375,8 @@ func (c *Core) learn(n *node, it *item, s Sample) Sample {
 		s.MemoryBytes = min(s.MemoryBytes, maxTimesUsual*usual)
 	}
 	s = s.on(n.speed)
-	if n.Self {
-		c.history.AddOwn(it.Mnemonic, s)
-	} else {
-		c.history.Add(it.Mnemonic, s)
-	}
+	s.Own = n.Self
+	c.history.Add(it.Mnemonic, s)
 	return s
 }
 

@@ -42,6 +42,7 @@ type ring struct {
 // Estimate is what an action is expected to need. Zero fields are not known.
 type Estimate struct {
 	Samples     int
+	Own         int           // of them, measured on this machine
 	Median, P95 time.Duration // on a machine of speed 1
 	Cores       float64       // at the mean, rounded up to whole ones
 	MemoryBytes int64         // at most, with a fifth to spare
@@ -53,7 +54,7 @@ type Estimate struct {
 // NewHistory makes an empty one.
 func NewHistory() *History { return &History{kinds: map[string]*kind{}} }
 
-// Add notes what an action needed on a machine of speed 1.
+// Add notes what an action needed on a machine of speed 1. By what was measured on this machine the speeds of others are told.
 func (h *History) Add(mnemonic string, s Sample) {
 	h.clock++
 	k := h.kinds[mnemonic]
@@ -65,20 +66,18 @@ func (h *History) Add(mnemonic string, s Sample) {
 		h.kinds[mnemonic] = k
 	}
 	k.used = h.clock
-	k.all.add(s.bounded())
-}
-
-// AddOwn is Add for what was measured on this machine, which is what the speeds of others are told by.
-func (h *History) AddOwn(mnemonic string, s Sample) {
-	h.Add(mnemonic, s)
-	h.kinds[mnemonic].own.add(s.bounded())
+	s = s.bounded()
+	k.all.add(s)
+	if s.Own {
+		k.own.add(s)
+	}
 }
 
 // bounded is s with everything absurd cut off.
 func (s Sample) bounded() Sample {
 	return Sample{
 		Duration: max(s.Duration, 0), Cores: clamp(s.Cores, 0, maxSlots), MemoryBytes: min(max(s.MemoryBytes, 0), maxMemory),
-		InputBytes: max(s.InputBytes, 0), OutputBytes: max(s.OutputBytes, 0),
+		InputBytes: max(s.InputBytes, 0), OutputBytes: max(s.OutputBytes, 0), Own: s.Own,
 	}
 }
 
@@ -107,12 +106,22 @@ func (r *ring) renew() {
 	times := ordered(r.samples, func(s Sample) time.Duration { return s.Duration })
 	memory := ordered(r.samples, func(s Sample) int64 { return s.MemoryBytes })
 	r.estimate = Estimate{
-		Samples: len(times), Median: quantile(times, 0.5), P95: quantile(times, 0.95),
+		Samples: len(times), Own: count(r.samples, func(s Sample) bool { return s.Own }), Median: quantile(times, 0.5), P95: quantile(times, 0.95),
 		Cores:       math.Ceil(quantile(ordered(r.samples, func(s Sample) float64 { return s.Cores }), 0.5) - 0.25),
 		MemoryBytes: int64(float64(quantile(memory, 1)) * 1.2), UsualBytes: quantile(memory, 0.5),
 		InputBytes:  quantile(ordered(r.samples, func(s Sample) int64 { return s.InputBytes }), 0.5),
 		OutputBytes: quantile(ordered(r.samples, func(s Sample) int64 { return s.OutputBytes }), 0.5),
 	}
+}
+
+// count is how many samples are so.
+func count(samples []Sample, so func(Sample) bool) (n int) {
+	for _, s := range samples {
+		if so(s) {
+			n++
+		}
+	}
+	return n
 }
 
 // ordered is one part of all samples, ascending.

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestHistoryOutlivesTheCore: what the results of one core taught, given to another history, makes the same estimates, also
-// of a peer that is faster than this machine.
+// TestHistoryOutlivesTheCore: what the results of one core taught, given to another history, makes the same estimates, and tells
+// speeds by the same.
 func TestHistoryOutlivesTheCore(t *testing.T) {
 	l := newLab(t, Options{})
 	l.peer(0)
@@ -28,15 +28,19 @@ func TestHistoryOutlivesTheCore(t *testing.T) {
 	l.peer(0, busy)
 	l.peer(1, func(p *Peer) { p.Speed = 2 })
 	for range 30 {
-		run("CppCompile", Sample{Duration: 40 * time.Second, OutputBytes: 7})
+		run("CppCompile", Sample{Duration: time.Hour, OutputBytes: 7})
 	}
-	l.history.kinds["CppCompile"].all.estimate = Estimate{} // it is made anew, as the other's will be
+	k := l.history.kinds["CppCompile"]
+	k.all.estimate, k.own.estimate = Estimate{}, Estimate{} // they are made anew, as the other's will be
 	want := l.Estimate("CppCompile")
 	if want.Samples != maxSamples || want.Median < 80*time.Second || want.OutputBytes == 0 || want.InputBytes != 1<<20 {
 		t.Errorf("learned %+v", want)
 	}
 	if got := second.Of("CppCompile"); got != want {
 		t.Errorf("restored %+v, want %+v", got, want)
+	}
+	if got, want, all := second.reference("CppCompile"), l.history.reference("CppCompile"), want.Median; got != want || got == all {
+		t.Errorf("speeds are told by %s, before by %s; the median of all is %s", got, want, all)
 	}
 	if got := second.Of("Genrule"); got != (Estimate{}) {
 		t.Errorf("of what never ran: %+v", got)
@@ -81,7 +85,7 @@ func TestSpeedIsToldByThisMachine(t *testing.T) {
 		t.Errorf("%s, while this machine has made none", got)
 	}
 	for range enough {
-		h.AddOwn("C", Sample{Duration: 3 * time.Second})
+		h.Add("C", Sample{Duration: 3 * time.Second, Own: true})
 	}
 	for range 2 * maxSamples {
 		h.Add("C", Sample{Duration: time.Minute})
@@ -97,7 +101,7 @@ func TestSpeedSettles(t *testing.T) {
 	l.peer(0)
 	l.peer(1)
 	for range enough {
-		l.history.AddOwn("", Sample{Duration: time.Second})
+		l.history.Add("", Sample{Duration: time.Second, Own: true})
 	}
 	n := l.peers[id(1)]
 	l.learn(n, &item{}, Sample{Duration: 4 * time.Second})

@@ -77,6 +77,7 @@ type Sample struct {
 	MemoryBytes int64         // at the peak; 0: not known
 	InputBytes  int64         // fetched for it; 0: not known
 	OutputBytes int64         // of its result; 0: not known
+	Own         bool          // measured on this machine; Core.Finished sets it
 }
 
 // Failure says why a Try brought no result.
