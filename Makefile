@@ -20,6 +20,7 @@ up: build ## build and run a node; prints what to put into .bazelrc
 	@exec bin/buildmesh up $(ARGS)
 
 shim: ## build the init program of the sandbox, which the node embeds
+	@command -v $(GO) >/dev/null || { echo "make: there is no go here: install Go 1.26 or newer, see https://go.dev/doc/install" >&2; exit 1; }
 	@$(GO) generate ./exec/sandbox/embedded
 
 build: shim ## build bin/buildmesh

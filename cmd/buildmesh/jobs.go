@@ -36,16 +36,17 @@ func (j *jobsVerb) Run(v *verbContext) error {
 
 // jobsRows is what each machine adds.
 func jobsRows(a *controlv1.JobsResponse, hermetic bool) []string {
-	rows := []string{"MACHINE\tCORES\t"}
+	rows := []string{"MACHINE\tCORES"}
 	for _, m := range a.Machines {
 		note := m.Excluded
 		if hermetic && m.Hermetic {
 			note = ""
 		}
+		row := m.Name + "\t" + human.Cores(m.Cores)
 		if note != "" {
-			note = "not counted: " + note
+			row += "\tnot counted: " + note
 		}
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", m.Name, human.Cores(m.Cores), note))
+		rows = append(rows, row)
 	}
-	return append(rows, "one action for each core, and a quarter more that are on their way")
+	return append(rows, "one action for each core, and a quarter more, at least two, that are on their way")
 }

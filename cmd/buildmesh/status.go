@@ -147,9 +147,9 @@ func flightRows(flights []*controlv1.Flight) []string {
 	if len(flights) == 0 {
 		return nil
 	}
-	rows := []string{"STAGE\tAGE\tMNEMONIC\tTARGET"}
+	rows := []string{"STAGE\tAGE\tON\tMNEMONIC\tTARGET"}
 	for _, f := range flights {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s", f.Stage, human.Age(f.Age.AsDuration()), dash(f.Mnemonic), dash(f.Target)))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", f.Stage, human.Age(f.Age.AsDuration()), dash(clean(f.Worker)), dash(f.Mnemonic), dash(f.Target)))
 	}
 	return rows
 }

@@ -67,7 +67,11 @@ func (m *topModel) frame(l look) string {
 		}
 		return ended(lines, width)
 	}
-	lines = append(lines, l.title(m.headline()), m.trafficLine(), "")
+	lines = append(lines, l.title(m.headline()), m.trafficLine())
+	if c := m.answer.Actions; c != nil {
+		lines = append(lines, fmt.Sprintf("actions: %s ran, %s failed, %s from the cache", human.Count(c.Succeeded+c.Failed), human.Count(c.Failed), human.Count(c.Cached)))
+	}
+	lines = append(lines, "")
 	machines, flights := m.machineLines(l, width), m.flightLines(l)
 	if m.height > 0 { // the slots come first, the actions get the rest
 		left := m.height - len(lines)
@@ -116,7 +120,7 @@ func (m *topModel) headline() string {
 	return text
 }
 
-// trafficLine is the bytes to and from members, and what became of the actions so far.
+// trafficLine is the bytes to and from members.
 func (m *topModel) trafficLine() string {
 	rate := func(bytes float64) string {
 		if !m.rates {
@@ -124,11 +128,7 @@ func (m *topModel) trafficLine() string {
 		}
 		return human.Bytes(int64(bytes)) + "/s, "
 	}
-	text := fmt.Sprintf("in %s%s  out %s%s", rate(m.in), human.Bytes(m.answer.BytesIn), rate(m.out), human.Bytes(m.answer.BytesOut))
-	if c := m.answer.Actions; c != nil {
-		text += fmt.Sprintf("  actions: %s ran, %s failed, %s from the cache", human.Count(c.Succeeded+c.Failed), human.Count(c.Failed), human.Count(c.Cached))
-	}
-	return text
+	return fmt.Sprintf("in %s%s  out %s%s", rate(m.in), human.Bytes(m.answer.BytesIn), rate(m.out), human.Bytes(m.answer.BytesOut))
 }
 
 // busyOf is how many cores of a machine are used, and by whom is known for how many of them.

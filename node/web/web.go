@@ -44,7 +44,7 @@ type Page struct {
 // Handler serves metrics, health, the status page, and what others add.
 func Handler(m *Metrics, s Source, more ...Page) http.Handler {
 	tmpl := template.Must(template.New("page").Funcs(template.FuncMap{
-		"bytes": human.Bytes, "count": human.Count, "cores": human.Cores, "percent": human.Percent, "since": since,
+		"bytes": human.Bytes, "count": human.Count, "cores": human.Cores, "percent": human.Percent, "since": since, "state": human.State,
 	}).Parse(page))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))

@@ -27,6 +27,7 @@ func (f *fakeSource) Unhealthy() error                    { return f.unhealthy }
 func (f *fakeSource) Neighbours() []*controlv1.Peer {
 	return []*controlv1.Peer{
 		{Name: "<b>ben</b>", State: "alive", Since: timestamppb.Now(), Facts: &controlv1.PeerFacts{State: "ready", Cores: 8, CoresFree: 6}},
+		{Name: "dan", State: "alive", Since: timestamppb.Now(), Facts: &controlv1.PeerFacts{State: "paused", Reason: "paused"}},
 		{Name: "cai", State: "dead", Reason: "no answer", Since: timestamppb.Now()},
 	}
 }
@@ -42,7 +43,7 @@ func busy() *controlv1.StatusResponse {
 		Results: &controlv1.Results{Entries: 9, Hits: 8, Misses: 7},
 		Slots:   &controlv1.Slots{Cores: 2, CoresBusy: 1.5, Queued: 4},
 		Actions: &controlv1.Actions{Succeeded: 5},
-		Flights: []*controlv1.Flight{{Stage: "executing", Target: "//a:<script>alert(1)</script>"}},
+		Flights: []*controlv1.Flight{{Stage: "executing", Target: "//a:<script>alert(1)</script>", Worker: "cai"}},
 	}
 }
 
@@ -69,7 +70,7 @@ func TestHandler(t *testing.T) {
 	code, body, header := get(t, h, "127.0.0.1:8981", "/")
 	for _, want := range []string{"ana&#39;s", "grpc://127.0.0.1:8980", "1,234, 3.0 GiB of 6.0 GiB (50 %)", "tier A", "1.5 of 2 cores",
 		"office; 1 up, 0 suspect, 1 gone", "throttled: somebody uses the machine; 2 actions of others run here",
-		"&lt;b&gt;ben", "6 of 8 cores free", ", no answer", "cai is gone; see: buildmesh peers cai"} {
+		"&lt;b&gt;ben", "6 of 8 cores free", ", no answer", "ms; paused\n", "&lt;/script&gt;, on cai", "html { color-scheme: light dark }", "cai is gone; see: buildmesh peers cai"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q:\n%s", want, body)
 		}
