@@ -225,12 +225,12 @@ func (j *Journal) placingOf(t *place.Trace) *journalv1.Placing {
 }
 
 func needOf(s place.Sample) *journalv1.Need {
-	return &journalv1.Need{Run: durationpb.New(s.Duration), Cores: s.Cores, MemoryBytes: s.MemoryBytes, InputBytes: s.InputBytes, OutputBytes: s.OutputBytes, Own: s.Own}
+	return &journalv1.Need{Run: durationpb.New(s.Duration), Cores: s.Cores, MemoryBytes: s.MemoryBytes, InputBytes: s.InputBytes, OutputBytes: s.OutputBytes, Own: s.Own, Starved: s.Starved}
 }
 
 // sampleOf is what needOf was given.
 func sampleOf(n *journalv1.Need) place.Sample {
-	return place.Sample{Duration: n.Run.AsDuration(), Cores: n.Cores, MemoryBytes: n.MemoryBytes, InputBytes: n.InputBytes, OutputBytes: n.OutputBytes, Own: n.Own}
+	return place.Sample{Duration: n.Run.AsDuration(), Cores: n.Cores, MemoryBytes: n.MemoryBytes, InputBytes: n.InputBytes, OutputBytes: n.OutputBytes, Own: n.Own, Starved: n.Starved}
 }
 
 // spell is a peer's id in letters, which take long to make. Only the writer calls it.

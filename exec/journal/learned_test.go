@@ -35,7 +35,7 @@ func TestLearned(t *testing.T) {
 	for i := range 12 {
 		e := blobs.ending(t, work{target: fmt.Sprintf("//t%d", i)})
 		e.Created = time.Now().Add(time.Duration(i%3-1) * time.Hour)
-		s := place.Sample{Duration: time.Duration(i+1) * time.Second, Cores: 1.5, MemoryBytes: 1 << 30, InputBytes: 1 << 20, OutputBytes: 1 << 10, Own: i%2 == 0}
+		s := place.Sample{Duration: time.Duration(i+1) * time.Second, Cores: 1.5, MemoryBytes: 1 << 30, InputBytes: 1 << 20, OutputBytes: 1 << 10, Own: i%2 == 0, Starved: i%3 == 0}
 		e.Placement = &place.Trace{Learned: s}
 		want = append(want, s)
 		j.Ended(e)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/status"
 
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/place"
@@ -21,7 +22,9 @@ type failedError struct {
 	bytes int64 // of memory that were not enough
 }
 
-func (e *failedError) Error() string { return fmt.Sprintf("%s: %v", e.why, e.err) }
+func (e *failedError) Error() string {
+	return fmt.Sprintf("%s: %s", e.why, status.Convert(e.err).Message()) // a peer's error is a status
+}
 func (e *failedError) Unwrap() error { return e.err }
 
 // lost is the error of an executor that is gone or has a fault.
@@ -46,7 +49,7 @@ func (i *Initiator) run(ctx context.Context, t *attempt, lease *ID) {
 		lease = &id
 	}
 	c := Claim{Lease: *lease, Caller: i.options.Self, Attempt: t.Attempt, Epoch: i.options.Epoch}
-	i.note(t, "leased %s", coresText(t.Cores))
+	i.note(t, "leased %s", roomText(t.Reserve))
 	i.step(func(c *place.Core, now time.Time) {
 		c.Granted(now, t.Try)
 		if !t.work.placed {
@@ -75,12 +78,16 @@ func (i *Initiator) run(ctx context.Context, t *attempt, lease *ID) {
 	link.ack(c)
 }
 
-// coresText is a number of cores for people.
-func coresText(cores float64) string {
-	if cores == 1 {
-		return "1 core"
+// roomText is what an attempt reserves, for people.
+func roomText(r *place.Reserve) string {
+	text := "1 core"
+	if r.Cores != 1 {
+		text = fmt.Sprintf("%g cores", r.Cores)
 	}
-	return fmt.Sprintf("%g cores", cores)
+	if r.Limit > 0 {
+		text += fmt.Sprintf(" and %d MiB of memory, as less was not enough", r.Limit>>20)
+	}
+	return text
 }
 
 // request is what an attempt asks of its executor.
@@ -104,8 +111,8 @@ func (i *Initiator) refused(t *attempt, r *Refusal) {
 	})
 }
 
-// failed tells the core that an attempt brought nothing. What there is of an action that ran out of memory is kept, in
-// case nobody has more.
+// failed tells the core that an attempt brought nothing. What there is of an action that ran out of the most
+// memory is kept, in case nobody has more.
 func (i *Initiator) failed(ctx context.Context, t *attempt, err error, outcome *flight.Outcome) {
 	if ctx.Err() != nil {
 		i.note(t, "cancelled: %v", context.Cause(ctx))
@@ -119,8 +126,8 @@ func (i *Initiator) failed(ctx context.Context, t *attempt, err error, outcome *
 			c.Failed(now, t.Try, failed.why)
 			return
 		}
-		if !t.work.ended {
-			t.work.outcome, t.work.err = outcome, failed.err
+		if !t.work.ended && t.Limit >= t.work.limit {
+			t.work.outcome, t.work.err, t.work.limit = outcome, failed.err, t.Limit
 		}
 		c.Starved(now, t.Try, failed.bytes)
 	})

@@ -85,6 +85,7 @@ type work struct {
 	// Guarded by Initiator.mu until done.
 	outcome *flight.Outcome
 	err     error
+	limit   int64 // of memory, in the try that ran out of it and whose outcome is kept
 	ended   bool
 	given   error // why it was given up; nil: it was not
 	placed  bool  // granted is closed

@@ -53,7 +53,7 @@ type item struct {
 	excluded []peer.ID
 	memory   int64 // reserved; grows when it was not enough
 	hedged   bool
-	tested   bool // a try ran here
+	tested   bool // a try ran here with all the memory it could have here
 }
 
 // try is one attempt under way.
@@ -218,7 +218,7 @@ func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	}
 	it.tries = append(it.tries, t)
 	it.hedged = it.hedged || hedge
-	it.tested = it.tested || n == c.self
+	it.tested = it.tested || n == c.self && (bytes >= n.memory || it.memory == 0)
 	n.tries[t] = true
 	n.lent += t.cores
 	n.freeCores -= t.cores
@@ -226,38 +226,35 @@ func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	n.group.shelf.put(n)
 	c.watch(t)
 	r := &Reserve{Try: t.Try, Peer: n.ID, Cores: t.cores, MemoryBytes: t.bytes, Hedge: hedge}
-	if it.starved > 0 {
-		r.Limit = it.memory
+	if it.memory > 0 && t.bytes > it.Platform.MemoryBytes {
+		r.Limit = t.bytes
 	}
 	return r
 }
 
 // need is what is to be reserved for an item.
 type need struct {
-	cores   float64
-	bytes   int64
-	guessed bool // the bytes are
+	cores float64
+	bytes int64
+	asked int64 // of the bytes; the rest is a guess
 }
 
-// needOf is what an item asks for, else what its kind needed before.
+// needOf is what an item asks for, else what its kind needed before; and more memory than it asks for, when others of its kind
+// ran out of that.
 func needOf(it *item, before Estimate) need {
-	d := need{cores: it.Platform.Cores, bytes: it.memory, guessed: it.memory == 0}
+	d := need{cores: it.Platform.Cores, bytes: max(it.memory, before.StarvedBytes), asked: it.memory}
 	if d.cores == 0 {
 		d.cores = max(before.Cores, 1)
 	}
-	if d.guessed {
-		d.bytes = before.MemoryBytes
+	if d.asked == 0 {
+		d.bytes = max(d.bytes, before.MemoryBytes)
 	}
 	return d
 }
 
 // at is what is reserved at n. What is but a guess excludes nobody.
 func (d need) at(n *node) (cores float64, bytes int64) {
-	bytes = d.bytes
-	if d.guessed {
-		bytes = min(bytes, n.memory)
-	}
-	return min(d.cores, n.slots), bytes
+	return min(d.cores, n.slots), max(d.asked, min(d.bytes, n.memory))
 }
 
 // find gives the try, when it is current.
@@ -375,12 +372,13 @@ func (c *Core) learn(n *node, it *item, s Sample) Sample {
 		s.MemoryBytes = min(s.MemoryBytes, maxTimesUsual*usual)
 	}
 	s = s.on(n.speed)
-	s.Own = n.Self
+	s.Own, s.Starved = n.Self, it.starved > 0
 	c.history.Add(it.Mnemonic, s)
 	return s
 }
 
-// Starved notes that a try ran out of the bytes of memory it could use, and repeats the Work with twice as many.
+// Starved notes that a try ran out of the bytes of memory it could use, and repeats the Work with twice as many, or with as many as
+// any peer has.
 func (c *Core) Starved(now time.Time, id Try, bytes int64) {
 	c.now = now
 	if t := c.find(id); t != nil {
@@ -407,8 +405,8 @@ func (c *Core) fail(t *try, why Failure) {
 	it.last = why
 	switch why {
 	case OutOfMemory:
-		it.memory = max(2*needed, 1<<30)
 		it.starved++
+		it.memory = c.more(it, needed)
 		it.shape = shapeOf(it)
 	case Evicted:
 		it.excluded = append(it.excluded, n.ID)
@@ -466,6 +464,26 @@ func (c *Core) hopeless(it *item, t *try) error {
 		return nil
 	}
 	return &UnavailableError{Action: it.Action, Attempts: it.failed, Last: it.last.String(), After: unavailableRetry}
+}
+
+// leastAgain is the memory that a Work gets at least that ran out of it.
+const leastAgain = 1 << 30
+
+// more is the memory to try a Work with that ran out of needed bytes: twice as much, in its last try all that a peer offers. No peer
+// need have it.
+func (c *Core) more(it *item, needed int64) int64 {
+	most, twice := int64(0), max(2*needed, leastAgain)
+	for _, g := range c.match(it).groups {
+		for _, n := range g.members {
+			if it.Class != Local && n.open || n.Self {
+				most = max(most, n.memory)
+			}
+		}
+	}
+	if most > needed && (most < twice || it.starved == c.options.Attempts) {
+		return most
+	}
+	return twice
 }
 
 // lastHere has a Work that peers say ran out of memory run here with all there is, unless it ran here before or may not.

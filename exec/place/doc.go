@@ -18,7 +18,8 @@
 //     and Tickets are left at matching peers, one for each width of an invocation's Works; an offered slot is answered with
 //     the next fitting Work, or passed. A peer that holds a Ticket is not asked for what it frees: it offers that
 //  4. a Try that is lost is repeated elsewhere with the next attempt; after three it runs here, or fails with UnavailableError
-//  5. one that ran out of memory is repeated with twice the reservation; the last time here, with all there is
+//  5. one that ran out of memory is repeated with twice the reservation, or the most that a peer has; the last time here, with all
+//     there is. Later ones of its mnemonic get what it needed from the start, whatever they ask for
 //  6. when nothing waits, a Try that takes longer than max(3 x median, p95) of its mnemonic gets one copy elsewhere: at once,
 //     unless waiting for a faster peer saves more than it costs
 //

@@ -29,6 +29,9 @@ type kind struct {
 	used uint64
 	all  ring
 	own  ring // those of all that this machine made
+
+	starved int64 // bytes of memory that those needed which had run out of it
+	since   int   // samples since the last of them
 }
 
 // ring is the latest samples of something.
@@ -41,14 +44,15 @@ type ring struct {
 
 // Estimate is what an action is expected to need. Zero fields are not known.
 type Estimate struct {
-	Samples     int
-	Own         int           // of them, measured on this machine
-	Median, P95 time.Duration // on a machine of speed 1
-	Cores       float64       // at the mean, rounded up to whole ones
-	MemoryBytes int64         // at most, with a fifth to spare
-	UsualBytes  int64         // of memory, as a rule
-	InputBytes  int64         // fetched by a peer that has nothing
-	OutputBytes int64         // brought by its result
+	Samples      int
+	Own          int           // of them, measured on this machine
+	Median, P95  time.Duration // on a machine of speed 1
+	Cores        float64       // at the mean, rounded up to whole ones
+	MemoryBytes  int64         // at most, with a fifth to spare
+	UsualBytes   int64         // of memory, as a rule
+	StarvedBytes int64         // of memory, with a fifth to spare, that those needed which had run out of it; known from the first on
+	InputBytes   int64         // fetched by a peer that has nothing
+	OutputBytes  int64         // brought by its result
 }
 
 // NewHistory makes an empty one.
@@ -71,13 +75,19 @@ func (h *History) Add(mnemonic string, s Sample) {
 	if s.Own {
 		k.own.add(s)
 	}
+	switch k.since++; {
+	case s.Starved:
+		k.starved, k.since = max(k.starved, spare(s.MemoryBytes)), 0
+	case k.since >= maxSamples:
+		k.starved = 0
+	}
 }
 
 // bounded is s with everything absurd cut off.
 func (s Sample) bounded() Sample {
 	return Sample{
 		Duration: max(s.Duration, 0), Cores: clamp(s.Cores, 0, maxSlots), MemoryBytes: min(max(s.MemoryBytes, 0), maxMemory),
-		InputBytes: max(s.InputBytes, 0), OutputBytes: max(s.OutputBytes, 0), Own: s.Own,
+		InputBytes: max(s.InputBytes, 0), OutputBytes: max(s.OutputBytes, 0), Own: s.Own, Starved: s.Starved,
 	}
 }
 
@@ -108,11 +118,14 @@ func (r *ring) renew() {
 	r.estimate = Estimate{
 		Samples: len(times), Own: count(r.samples, func(s Sample) bool { return s.Own }), Median: quantile(times, 0.5), P95: quantile(times, 0.95),
 		Cores:       math.Ceil(quantile(ordered(r.samples, func(s Sample) float64 { return s.Cores }), 0.5) - 0.25),
-		MemoryBytes: int64(float64(quantile(memory, 1)) * 1.2), UsualBytes: quantile(memory, 0.5),
+		MemoryBytes: spare(quantile(memory, 1)), UsualBytes: quantile(memory, 0.5),
 		InputBytes:  quantile(ordered(r.samples, func(s Sample) int64 { return s.InputBytes }), 0.5),
 		OutputBytes: quantile(ordered(r.samples, func(s Sample) int64 { return s.OutputBytes }), 0.5),
 	}
 }
+
+// spare adds a fifth to what was needed.
+func spare(bytes int64) int64 { return bytes + bytes/5 }
 
 // count is how many samples are so.
 func count(samples []Sample, so func(Sample) bool) (n int) {
@@ -146,7 +159,7 @@ func (r *ring) of() Estimate {
 	return r.estimate
 }
 
-// Of gives the estimate for a mnemonic; the zero Estimate until there are enough samples.
+// Of gives the estimate for a mnemonic; all but StarvedBytes is zero until there are enough samples.
 func (h *History) Of(mnemonic string) Estimate {
 	k := h.kinds[mnemonic]
 	if k == nil {
@@ -154,7 +167,9 @@ func (h *History) Of(mnemonic string) Estimate {
 	}
 	h.clock++
 	k.used = h.clock
-	return k.all.of()
+	e := k.all.of()
+	e.StarvedBytes = k.starved
+	return e
 }
 
 // reference is the duration that others' are compared with to tell their speeds: the median on this machine, once that is

@@ -22,9 +22,7 @@ func shapeOf(it *item) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s %q %s %s %g %d", it.Class, p.OSFamily, p.ISA, p.Pool, p.Fingerprint, p.Cores, it.memory)
 	fmt.Fprintf(&b, " %t %t %t %q %q %q %q %t", p.UID != nil, p.GID != nil, p.Network, p.ContainerImage, p.ChrootRoot, p.RemoteAPIsSocket, p.InputRoot, p.Local)
-	if p.Cores == 0 || it.memory == 0 {
-		b.WriteString(it.Mnemonic) // decides what is reserved
-	}
+	b.WriteString(it.Mnemonic) // decides what is reserved
 	return b.String()
 }
 

@@ -78,6 +78,7 @@ type Sample struct {
 	InputBytes  int64         // fetched for it; 0: not known
 	OutputBytes int64         // of its result; 0: not known
 	Own         bool          // measured on this machine; Core.Finished sets it
+	Starved     bool          // it had run out of memory before; Core.Finished sets it
 }
 
 // Failure says why a Try brought no result.

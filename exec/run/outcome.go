@@ -59,10 +59,10 @@ type ResourceError struct {
 func (e *ResourceError) Error() string {
 	text := "action needs more " + e.Resource + " than this machine has"
 	if e.Limit > 0 {
-		text = fmt.Sprintf("action needs more than the %d bytes of %s it may use", e.Limit, e.Resource)
+		text = fmt.Sprintf("action needs more than the %s of %s it may use", sizeText(e.Limit), e.Resource)
 	}
-	if e.Used > 0 {
-		text += fmt.Sprintf(" (it used %d)", e.Used)
+	if e.Used > e.Limit {
+		text += fmt.Sprintf(" (it used %s)", sizeText(e.Used))
 	}
 	if e.Retried {
 		text += ", after a second try with more"
@@ -71,6 +71,14 @@ func (e *ResourceError) Error() string {
 		text += ": " + e.Err.Error()
 	}
 	return text
+}
+
+// sizeText is a size for people.
+func sizeText(bytes int64) string {
+	if bytes < 1<<20 {
+		return fmt.Sprintf("%d bytes", bytes)
+	}
+	return fmt.Sprintf("%d MiB", bytes>>20)
 }
 
 // Unwrap gives the reason.
@@ -161,7 +169,11 @@ func (e *execution) limitError(s sandbox.Result) error {
 	case sandbox.TimedOut:
 		return &TimeoutError{Timeout: e.timeout(), Asked: e.action.Timeout > 0}
 	case sandbox.OutOfMemory:
-		return &ResourceError{Resource: Memory, Limit: e.memory, Used: s.Usage.MaxRSS, Retried: e.retries > 0}
+		r := &ResourceError{Resource: Memory, Limit: e.memory, Retried: e.retries > 0}
+		if r.Limit == 0 { // else it used as much as it could
+			r.Used = s.Usage.MaxRSS
+		}
+		return r
 	case sandbox.DiskFull:
 		return &ResourceError{Resource: Disk, Limit: o.Disk, Used: s.Usage.ScratchBytes}
 	case sandbox.OutputTooLarge:
@@ -178,7 +190,7 @@ func (e *execution) message(s sandbox.Result) string {
 		text += ", killed by " + syscall.Signal(s.Signal).String()
 	}
 	if e.retries > 0 {
-		text += fmt.Sprintf(", tried again with %d bytes of memory", e.memory)
+		text += fmt.Sprintf(", tried again with %s of memory", sizeText(e.memory))
 	}
 	return text
 }

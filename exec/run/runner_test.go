@@ -154,7 +154,7 @@ func TestLimits(t *testing.T) {
 		}, "timeout of 1m0s"},
 		{sandbox.TimedOut, 0, func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }, "default"},
 		{sandbox.OutOfMemory, 0, isResource(Memory, 0), "more memory than this machine has"},
-		{sandbox.DiskFull, 0, isResource(Disk, 64<<30), "68719476736 bytes of disk space"},
+		{sandbox.DiskFull, 0, isResource(Disk, 64<<30), "the 65536 MiB of disk space"},
 		{sandbox.OutputTooLarge, 0, isResource(Output, 1<<30), "stdout and stderr"},
 	} {
 		s := newStand(t, Options{})

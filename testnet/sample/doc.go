@@ -1,7 +1,7 @@
 // Package sample has small actions whose outputs everybody can work out, and a client that builds them.
 //
-// Nouns: Sample (an action: a shell repeats a name until a file is full, and may sleep before), Client (of one endpoint; for
-// samples, and for any action that is stored), Built (what became of a sample).
+// Nouns: Sample (an action: a shell repeats a name until a file is full, and may sleep or fill memory before), Client (of one
+// endpoint; for samples, and for any action that is stored), Built (what became of a sample).
 //
 //	client, err := sample.Dial("unix:" + socket)
 //	built, err := client.Build(ctx, sample.Sample{Name: "one", Size: 6})

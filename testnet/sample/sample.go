@@ -19,6 +19,7 @@ type Sample struct {
 	Name  string
 	Size  int64         // of the output, in bytes
 	Takes time.Duration // that it sleeps before
+	Eats  int64         // bytes of memory that it fills before, at least
 	Asks  string        // of the platform: a property, NAME=VALUE; "": nothing
 	Whole bool          // it brings its whole root: this machine's busybox and nothing else
 }
@@ -31,6 +32,9 @@ const output = "out"
 
 // script repeats a name up to a size.
 const script = `yes "$1" | head -c "$2" > "$3"`
+
+// eating fills memory with as many bytes as it is given, twice.
+const eating = "head -c %d /dev/zero | tail -c %d > /dev/null && "
 
 // Content is what the output has to be.
 func (s Sample) Content() []byte {
@@ -53,8 +57,16 @@ func Of(arguments []string) (s Sample, output string, err error) {
 	if s.Size, err = strconv.ParseInt(arguments[5], 10, 64); err != nil {
 		return s, "", err
 	}
-	if seconds, sleeps := strings.CutPrefix(strings.TrimSuffix(arguments[2], "; "+script), "sleep "); sleeps {
-		s.Takes, err = time.ParseDuration(seconds + "s")
+	before := strings.TrimSuffix(arguments[2], script)
+	if rest, sleeps := strings.CutPrefix(before, "sleep "); sleeps {
+		var seconds string
+		seconds, before, _ = strings.Cut(rest, "; ")
+		if s.Takes, err = time.ParseDuration(seconds + "s"); err != nil {
+			return s, "", err
+		}
+	}
+	if before != "" {
+		_, err = fmt.Sscanf(before, eating, &s.Eats, &s.Eats)
 	}
 	return s, arguments[6], err
 }
@@ -62,6 +74,9 @@ func Of(arguments []string) (s Sample, output string, err error) {
 // encode gives the action, and what it refers to.
 func (s Sample) encode() (action []byte, rest [][]byte) {
 	words := []string{"/bin/sh", "-c", script, "sh", s.Name, strconv.FormatInt(s.Size, 10), output}
+	if s.Eats > 0 {
+		words[2] = fmt.Sprintf(eating, s.Eats, s.Eats) + script
+	}
 	if s.Takes > 0 {
 		words[2] = fmt.Sprintf("sleep %g; %s", s.Takes.Seconds(), words[2])
 	}

@@ -75,7 +75,7 @@ func TestWrongBytes(t *testing.T) {
 
 // A sample is known by its command.
 func TestOf(t *testing.T) {
-	for _, want := range []Sample{{Name: "one", Size: 6}, {Name: "two", Size: 7, Takes: time.Second}} {
+	for _, want := range []Sample{{Name: "one", Size: 6}, {Name: "two", Size: 7, Takes: time.Second}, {Name: "three", Size: 8, Takes: time.Second, Eats: 9}} {
 		_, rest := want.encode()
 		command := &repb.Command{}
 		if err := proto.Unmarshal(rest[len(rest)-1], command); err != nil {
@@ -99,7 +99,7 @@ func TestSample(t *testing.T) {
 	if again := (Sample{Name: "one", Size: 6}); again.Digest() != one.Digest() {
 		t.Error("equal samples are unlike actions")
 	}
-	for _, other := range []Sample{{Name: "two", Size: 6}, {Name: "one", Size: 7}, {Name: "one", Size: 6, Takes: time.Second}, {Name: "one", Size: 6, Asks: "Pool=big"}} {
+	for _, other := range []Sample{{Name: "two", Size: 6}, {Name: "one", Size: 7}, {Name: "one", Size: 6, Takes: time.Second}, {Name: "one", Size: 6, Eats: 1}, {Name: "one", Size: 6, Asks: "Pool=big"}} {
 		if other.Digest() == one.Digest() {
 			t.Errorf("%+v is the same action as %+v", other, one)
 		}

@@ -21,7 +21,8 @@ import (
 const buildLimit = time.Minute
 
 // parseSamples reads names of samples, b1..b9 for several, and after `with` the `size=` of their outputs, which else is 100
-// bytes, the time each `takes=`, a property of the platform that it `asks=` for, and `root=whole` when it brings its whole root.
+// bytes, the time each `takes=`, the bytes of memory that it `eats=`, a property of the platform that it `asks=` for, and
+// `root=whole` when it brings its whole root.
 func parseSamples(text string) ([]sample.Sample, error) {
 	names, options, _ := strings.Cut(text, " with ")
 	like := sample.Sample{Size: 100}
@@ -33,6 +34,8 @@ func parseSamples(text string) ([]sample.Sample, error) {
 			like.Size, err = strconv.ParseInt(value, 10, 64)
 		case "takes":
 			like.Takes, err = time.ParseDuration(value)
+		case "eats":
+			like.Eats, err = strconv.ParseInt(value, 10, 64)
 		case "asks":
 			like.Asks = value
 		case "root":

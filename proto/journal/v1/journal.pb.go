@@ -577,7 +577,8 @@ type Need struct {
 	MemoryBytes   int64                  `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	InputBytes    int64                  `protobuf:"varint,4,opt,name=input_bytes,json=inputBytes,proto3" json:"input_bytes,omitempty"`
 	OutputBytes   int64                  `protobuf:"varint,5,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
-	Own           bool                   `protobuf:"varint,6,opt,name=own,proto3" json:"own,omitempty"` // measured on this machine
+	Own           bool                   `protobuf:"varint,6,opt,name=own,proto3" json:"own,omitempty"`         // measured on this machine
+	Starved       bool                   `protobuf:"varint,7,opt,name=starved,proto3" json:"starved,omitempty"` // it had run out of memory before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -650,6 +651,13 @@ func (x *Need) GetOutputBytes() int64 {
 func (x *Need) GetOwn() bool {
 	if x != nil {
 		return x.Own
+	}
+	return false
+}
+
+func (x *Need) GetStarved() bool {
+	if x != nil {
+		return x.Starved
 	}
 	return false
 }
@@ -1177,7 +1185,7 @@ const file_proto_journal_v1_journal_proto_rawDesc = "" +
 	"\x06waited\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06waited\x129\n" +
 	"\battempts\x18\x03 \x03(\v2\x1d.buildmesh.journal.v1.AttemptR\battempts\x12\x12\n" +
 	"\x04more\x18\x04 \x01(\x03R\x04more\x12.\n" +
-	"\x04need\x18\x05 \x01(\v2\x1a.buildmesh.journal.v1.NeedR\x04need\"\xc2\x01\n" +
+	"\x04need\x18\x05 \x01(\v2\x1a.buildmesh.journal.v1.NeedR\x04need\"\xdc\x01\n" +
 	"\x04Need\x12+\n" +
 	"\x03run\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03run\x12\x14\n" +
 	"\x05cores\x18\x02 \x01(\x01R\x05cores\x12!\n" +
@@ -1185,7 +1193,8 @@ const file_proto_journal_v1_journal_proto_rawDesc = "" +
 	"\vinput_bytes\x18\x04 \x01(\x03R\n" +
 	"inputBytes\x12!\n" +
 	"\foutput_bytes\x18\x05 \x01(\x03R\voutputBytes\x12\x10\n" +
-	"\x03own\x18\x06 \x01(\bR\x03own\"\xad\x02\n" +
+	"\x03own\x18\x06 \x01(\bR\x03own\x12\x18\n" +
+	"\astarved\x18\a \x01(\bR\astarved\"\xad\x02\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x12\n" +
