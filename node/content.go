@@ -300,10 +300,10 @@ func (c *content) publish(ctx context.Context, a *action.Action, root actioncach
 	if !c.node.report.Tier.Guests() {
 		return nil
 	}
-	if signed {
-		return nil // its receipt is kept and announced
-	}
 	x := c.company.Load()
+	if signed { // its receipt is kept and announced
+		return x.lookup.Withhold(actioncache.Key{Action: a.Digest, Root: root})
+	}
 	x.blobs.add(a.InputRoot)
 	x.blobs.addResult(a.Digest.Function(), r)
 	if err := x.lookup.Publish(ctx, c.node.identity, c.statement(a, root, r)); err != nil {

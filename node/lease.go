@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
@@ -127,11 +128,19 @@ func (l *leasing) class(ctx context.Context, a *action.Action) place.Class {
 	if why, err := l.node.judge(ctx, a); why != share.Shared || err != nil {
 		return place.Local
 	}
+	if l.node.content.receipts.Quarantined(l.resultKey(a)) {
+		return place.Local // members disagree about it: nobody's word counts but one's own
+	}
 	switch {
 	case a.WholeRoot, a.Platform.ContainerImage != "":
 		return place.Hermetic
 	}
 	return place.Fingerprinted
+}
+
+// resultKey is where the mesh has the result of an action.
+func (l *leasing) resultKey(a *action.Action) cid.Key {
+	return l.node.content.company.Load().keyer.Result(a.Digest, leaseReceipts{l.node}.root(a))
 }
 
 // followRoster tells the initiator who is gone.

@@ -152,30 +152,47 @@ func (r leaseReceipts) Sign(_ context.Context, a *action.Action, result *repb.Ac
 
 // Accept implements lease.Receipts. What failed comes without a receipt and is never cached.
 func (r leaseReceipts) Accept(ctx context.Context, from peer.ID, a *action.Action, result *repb.ActionResult, raw []byte) error {
+	kept, err := r.believe(ctx, from, a, result, raw)
+	if !kept || err != nil {
+		return err
+	}
+	return r.node.content.company.Load().lookup.Accept(ctx, raw, actioncache.Key{Action: a.Digest, Root: r.root(a)})
+}
+
+// Note implements lease.Receipts.
+func (r leaseReceipts) Note(ctx context.Context, from peer.ID, a *action.Action, result *repb.ActionResult, raw []byte) error {
+	kept, err := r.believe(ctx, from, a, result, raw)
+	if !kept || err != nil {
+		return err
+	}
+	return r.node.content.company.Load().lookup.Note(raw, actioncache.Key{Action: a.Digest, Root: r.root(a)})
+}
+
+// believe checks that a result is the one that its executor answers for; kept reports whether that one's receipt is.
+func (r leaseReceipts) believe(ctx context.Context, from peer.ID, a *action.Action, result *repb.ActionResult, raw []byte) (kept bool, err error) {
 	if result.ExitCode != 0 {
-		return nil
+		return false, nil
 	}
 	c := r.node.content
 	if c == nil {
-		return errNoContent
+		return false, errNoContent
 	}
 	signed, err := receipt.Parse(raw)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if signed.Executor != from {
-		return fmt.Errorf("%w: %s signed it, and %s brought it", receipt.ErrUntrusted, signed.Executor.Short(), from.Short())
+		return false, fmt.Errorf("%w: %s signed it, and %s brought it", receipt.ErrUntrusted, signed.Executor.Short(), from.Short())
 	}
 	if !proto.Equal(signed.Result, result) { // else it could give one thing and answer for another
-		return fmt.Errorf("%w: %s brought another result than it signed", receipt.ErrInvalid, from.Short())
+		return false, fmt.Errorf("%w: %s brought another result than it signed", receipt.ErrInvalid, from.Short())
 	}
 	private, err := c.private(ctx, a, result)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if a.DoNotCache || private {
-		return signed.Check(c.company.Load().mesh.String(), a.Digest, r.root(a))
+		return false, signed.Check(c.company.Load().mesh.String(), a.Digest, r.root(a))
 	}
-	_, err = c.company.Load().lookup.Accept(ctx, raw, actioncache.Key{Action: a.Digest, Root: r.root(a)})
-	return err
+	return true, nil
 }

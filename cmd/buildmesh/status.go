@@ -105,7 +105,7 @@ func meshText(m *controlv1.MeshStatus) string {
 		text += fmt.Sprintf(", %s suspect", human.Count(m.Suspect))
 	}
 	if m.Compared > 0 {
-		text += fmt.Sprintf("; %s of %s results run again here differed", human.Count(m.Disputed), human.Count(m.Compared))
+		text += fmt.Sprintf("; %s of %s results made twice differed", human.Count(m.Disputed), human.Count(m.Compared))
 	}
 	return text
 }

@@ -172,19 +172,41 @@ func (l *Lookup) Publish(ctx context.Context, by receipt.Signer, s receipt.State
 
 // Accept stores the receipt of another executor that came otherwise than by Find, with the result it tells
 // of, and announces it. The blobs must be here. Errors: receipt.ErrInvalid, receipt.ErrUntrusted.
-func (l *Lookup) Accept(ctx context.Context, raw []byte, key actioncache.Key) (*receipt.Receipt, error) {
+func (l *Lookup) Accept(ctx context.Context, raw []byte, key actioncache.Key) error {
 	r, err := l.check(raw, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	place := l.options.Keyer.Result(key.Action, key.Root)
 	if err := l.keep(place, r); err != nil {
-		return nil, err
+		return err
 	}
 	if err := l.options.Results.Put(ctx, key, r.Result); err != nil {
-		return nil, err
+		return err
 	}
-	return r, l.announce(ctx, place)
+	if err := l.Withhold(key); err != nil {
+		return err
+	}
+	return l.announce(ctx, place)
+}
+
+// Note stores the receipt of another executor whose result is not taken: what it says may contradict another's. Errors:
+// receipt.ErrInvalid, receipt.ErrUntrusted.
+func (l *Lookup) Note(raw []byte, key actioncache.Key) error {
+	r, err := l.check(raw, key)
+	if err != nil {
+		return err
+	}
+	return l.keep(l.options.Keyer.Result(key.Action, key.Root), r)
+}
+
+// Withhold stops a result from being served that was stored on another's word, when receipts about the action disagree. Who
+// stored it calls this afterwards: the contradiction may have come before.
+func (l *Lookup) Withhold(key actioncache.Key) error {
+	if !l.options.Receipts.Quarantined(l.options.Keyer.Result(key.Action, key.Root)) {
+		return nil
+	}
+	return l.options.Results.Delete(key)
 }
 
 // keep stores a receipt and ends a miss that was remembered. A contradiction is counted, and what was taken

@@ -75,6 +75,10 @@ func (i *Initiator) run(ctx context.Context, t *attempt, lease *ID) {
 		return
 	}
 	i.completed(t, outcome, err, time.Since(began))
+	if ctx.Err() != nil { // it came too late, and its call may be broken
+		link.cancel(c)
+		return
+	}
 	link.ack(c)
 }
 

@@ -19,7 +19,8 @@
 //   - A guest gets no memory that the owner keeps: what was measured to be available, less what was promised since, holds the
 //     owner's reserve and what the action asks for. A refusal tells the numbers, or the owner's reason.
 //   - Only the claim a lease was given for is answered, and only to the peer it was given to (ErrStale otherwise). At the
-//     initiator only the current attempt completes an action; what comes later is at most compared.
+//     initiator only the current attempt completes an action; what comes later is at most compared. So is, without its
+//     outputs, a result that was here when a copy won: its receipt is kept (TestBothCopiesComplete).
 //   - The initiator has verified and fetched every output before its client is answered; until Ack the executor pins them.
 //   - A fault of an executor never becomes an exit code or a cached result: the attempt is repeated elsewhere.
 //   - Equal actions of several initiators that meet at one executor run once, unless one asked to run alone.

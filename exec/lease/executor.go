@@ -44,6 +44,8 @@ type Receipts interface {
 	Sign(ctx context.Context, a *action.Action, r *repb.ActionResult) ([]byte, error)
 	// Accept reports whether a result of a peer may be used here, and keeps its receipt.
 	Accept(ctx context.Context, from peer.ID, a *action.Action, r *repb.ActionResult, receipt []byte) error
+	// Note keeps the receipt of a peer's result that came too late to count and is only compared.
+	Note(ctx context.Context, from peer.ID, a *action.Action, r *repb.ActionResult, receipt []byte) error
 }
 
 // ExecutorOptions is what an Executor works with. Log-like hooks may be nil.

@@ -340,33 +340,6 @@ func TestMerge(t *testing.T) {
 	})
 }
 
-// TestHedge copies a slow action; the copy wins and the slow one is killed.
-func TestHedge(t *testing.T) {
-	inMesh(t, 2, func(t *testing.T, m *fakeMesh, n []*fakeNode) {
-		for i := range 6 {
-			p := n[1].place(n[1].action(string(rune('a' + i))))
-			time.Sleep(2 * time.Second)
-			(<-n[1].runs).done("x")
-			p.wait()
-		}
-		free := n[1].busy()
-		p := n[1].place(n[1].action("slow"))
-		slow := <-n[2].runs
-		free()
-		began := time.Now()
-		fast := <-n[1].runs
-		if after := time.Since(began); after < 5*time.Second || after > 8*time.Second {
-			t.Errorf("copied after %s, the median is 2 s", after)
-		}
-		fast.done("x")
-		o, err := p.wait()
-		if err != nil || len(o.Placement.Attempts) != 2 || !o.Placement.Attempts[1].Hedge || !o.Placement.Attempts[1].Won {
-			t.Errorf("%+v, %v", o.Placement, err)
-		}
-		<-slow.ctx.Done()
-	})
-}
-
 // TestSampleIsBounded: how long a peer says that an action ran counts within what it took as seen from here.
 func TestSampleIsBounded(t *testing.T) {
 	for _, c := range []struct {

@@ -256,10 +256,8 @@ func (w *watch) take(ctx context.Context, stream grpc.BidiStreamingClient[leasev
 	}
 }
 
-// fetch checks a result, and fetches and verifies all it names.
+// fetch checks a result, and fetches and verifies all it names. One that is not wanted any more comes without its outputs.
 func (w *watch) fetch(ctx context.Context, r *leasev1.Result) (*flight.Outcome, error) {
-	o := w.initiator.options
-	a := w.attempt.work.action
 	if r.GetFailure() == leasev1.Failure_FAILURE_MISSING {
 		return nil, w.missing(ctx, r)
 	}
@@ -268,19 +266,42 @@ func (w *watch) fetch(ctx context.Context, r *leasev1.Result) (*flight.Outcome, 
 	if outcome == nil || errors.As(err, &failed) && failed.why != place.OutOfMemory {
 		return nil, err
 	}
-	if unpackErr := unpack(ctx, o.Blobs, r.Blobs); unpackErr != nil {
-		return nil, lost(unpackErr)
+	fetchErr := w.bring(ctx, r, outcome, err == nil)
+	if fetchErr != nil && err == nil && errors.Is(context.Cause(ctx), errUnwanted) { // a copy was faster: it is but compared
+		fetchErr = w.note(context.WithoutCancel(ctx), r, outcome)
 	}
-	if fetchErr := o.Content.Outputs(ctx, w.peer, a.Digest.Function(), outcome.Result); fetchErr != nil {
-		return nil, lost(fmt.Errorf("fetch outputs: %w", fetchErr))
-	}
-	if o.Receipts != nil && err == nil {
-		if err := o.Receipts.Accept(ctx, w.peer, a, outcome.Result, r.Receipt); err != nil {
-			return nil, lost(fmt.Errorf("accept result: %w", err))
-		}
-		outcome.Signed = true
+	if fetchErr != nil {
+		return nil, lost(fetchErr)
 	}
 	return outcome, err
+}
+
+// bring has everything here that a result names. The receipt of a good one must be believed.
+func (w *watch) bring(ctx context.Context, r *leasev1.Result, outcome *flight.Outcome, good bool) error {
+	o, a := w.initiator.options, w.attempt.work.action
+	if err := unpack(ctx, o.Blobs, r.Blobs); err != nil {
+		return err
+	}
+	if err := o.Content.Outputs(ctx, w.peer, a.Digest.Function(), outcome.Result); err != nil {
+		return fmt.Errorf("fetch outputs: %w", err)
+	}
+	if o.Receipts == nil || !good {
+		return nil
+	}
+	if err := o.Receipts.Accept(ctx, w.peer, a, outcome.Result, r.Receipt); err != nil {
+		return fmt.Errorf("accept result: %w", err)
+	}
+	outcome.Signed = true
+	return nil
+}
+
+// note keeps the receipt of a result whose outputs are not wanted any more.
+func (w *watch) note(ctx context.Context, r *leasev1.Result, outcome *flight.Outcome) error {
+	receipts := w.initiator.options.Receipts
+	if receipts == nil {
+		return nil
+	}
+	return receipts.Note(ctx, w.peer, w.attempt.work.action, outcome.Result, r.Receipt)
 }
 
 // missing decides about inputs that the executor could not get: those that are not here either the client must upload; else

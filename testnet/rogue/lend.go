@@ -107,8 +107,16 @@ func (s signer) Sign(_ context.Context, a *action.Action, made *repb.ActionResul
 
 // Accept implements lease.Receipts.
 func (signer) Accept(context.Context, peer.ID, *action.Action, *repb.ActionResult, []byte) error {
-	return errors.New("it has nothing run by others")
+	return errNothingRun
 }
+
+// Note implements lease.Receipts.
+func (signer) Note(context.Context, peer.ID, *action.Action, *repb.ActionResult, []byte) error {
+	return errNothingRun
+}
+
+// errNothingRun is what a rogue says of results of others: none was asked of them.
+var errNothingRun = errors.New("it has nothing run by others")
 
 // nothing is all the content that pretending takes: what a sample is made of comes along with its lease.
 type nothing struct{}
