@@ -174,8 +174,12 @@ func (f flightResults) Get(ctx context.Context, a *action.Action, about flight.M
 	return found, from, err
 }
 
-// Put implements flight.Results.
+// Put implements flight.Results. What another member signed is stored where its receipt was looked at (leaseReceipts.Accept):
+// it may have been revoked since.
 func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.ActionResult, signed bool) error {
+	if signed {
+		return nil
+	}
 	root := f.root(a)
 	if strings.HasPrefix(r.GetExecutionMetadata().GetWorker(), bot.WorkerPrefix) {
 		root = actioncache.Client // nobody can tell where a bot ran it: it is for this node's clients only
@@ -186,7 +190,7 @@ func (f flightResults) Put(ctx context.Context, a *action.Action, r *repb.Action
 	if f.node.content == nil || root == actioncache.Client {
 		return nil
 	}
-	return f.node.content.publish(ctx, a, root, r, signed)
+	return f.node.content.publish(ctx, a, root, r)
 }
 
 // findInMesh looks a result up among the other members after miss, the local cache's word. Of no mesh, it is that word.

@@ -73,7 +73,7 @@ func (p *pair) lies(t testing.TB, d digest.Digest) {
 	if err := p.ben.results.cache.Put(t.Context(), actioncache.Key{Action: d, Root: root}, made); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.ben.Node.content.publish(t.Context(), &action.Action{Digest: d}, root, made, false); err != nil {
+	if err := p.ben.Node.content.publish(t.Context(), &action.Action{Digest: d}, root, made); err != nil {
 		t.Fatal(err)
 	}
 	ana := p.ana.Node.content.company.Load()

@@ -100,6 +100,7 @@ func (n *Node) openContent(context.Context) error {
 
 // begin shares with the mesh the seat is in. c.changing must be held, or nobody else know c.
 func (c *content) begin() {
+	c.revoke() // nothing is announced yet
 	x := c.newCompany()
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop = stop
@@ -248,23 +249,31 @@ func (c *content) changed(change member.Change) {
 		c.begin()
 		return
 	}
-	charter, x := c.node.mesh.seat.Charter(), c.company.Load()
+	x := c.company.Load()
 	for _, id := range change.Out {
 		x.noted.Drop(id)
 	}
-	for _, r := range charter.Revoked {
-		said, gone, err := c.receipts.Revoke(r.Peer, r.Since)
-		for _, s := range said { // what was taken on its word is served no more; what others say of it is found again
-			err = errors.Join(err, c.node.results.cache.Delete(actioncache.Key{Action: s.Action, Root: s.Root}))
-		}
-		if err != nil {
-			c.node.log.Error("results of a revoked peer are kept", "peer", r.Peer.String(), "err", err)
-		}
-		if len(gone) > 0 {
-			_ = x.summary.Forget(context.Background(), gone) // filters and maps: it cannot fail for good
-			x.running.Go(func() { x.forget(gone) })
-		}
+	if gone := c.revoke(); len(gone) > 0 {
+		_ = x.summary.Forget(context.Background(), gone) // filters and maps: it cannot fail for good
+		x.running.Go(func() { x.forget(gone) })
 	}
+}
+
+// revoke drops what the charter says is not to be believed, and gives the keys under which nothing is left that others would
+// believe. It is done at every start too: the node may have been killed between learning of a revocation and this.
+func (c *content) revoke() (gone []cid.Key) {
+	since := map[peer.ID]time.Time{}
+	for _, r := range c.node.mesh.seat.Charter().Revoked {
+		since[r.Peer] = r.Since
+	}
+	gone, err := c.receipts.Revoke(since, func(s receipt.Statement) error {
+		// What was taken on its word is served no more; what others say of it is found again.
+		return c.node.results.cache.Delete(actioncache.Key{Action: s.Action, Root: s.Root})
+	})
+	if err != nil {
+		c.node.log.Error("results of revoked members are kept", "err", err)
+	}
+	return gone
 }
 
 // find looks a result up in the mesh. A hit is complete and local. Errors wrap actioncache.ErrNotFound on a miss, whatever
@@ -291,9 +300,8 @@ func (meshMiss) Is(target error) bool { return target == actioncache.ErrNotFound
 // Unwrap gives the lookup's own error.
 func (m meshMiss) Unwrap() error { return m.error }
 
-// publish signs a result that was made and stored, unless the member that ran it has signed it, and tells the mesh of it, unless it
-// is private.
-func (c *content) publish(ctx context.Context, a *action.Action, root actioncache.Root, r *repb.ActionResult, signed bool) error {
+// publish signs a result that was made and stored, and tells the mesh of it, unless it is private.
+func (c *content) publish(ctx context.Context, a *action.Action, root actioncache.Root, r *repb.ActionResult) error {
 	if private, err := c.private(ctx, a, r); private || err != nil {
 		return err
 	}
@@ -301,9 +309,6 @@ func (c *content) publish(ctx context.Context, a *action.Action, root actioncach
 		return nil
 	}
 	x := c.company.Load()
-	if signed { // its receipt is kept and announced
-		return x.lookup.Withhold(actioncache.Key{Action: a.Digest, Root: root})
-	}
 	x.blobs.add(a.InputRoot)
 	x.blobs.addResult(a.Digest.Function(), r)
 	if err := x.lookup.Publish(ctx, c.node.identity, c.statement(a, root, r)); err != nil {

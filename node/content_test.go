@@ -22,7 +22,9 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/distance"
 	"github.com/buildmesh/buildmesh/exec/stage"
+	"github.com/buildmesh/buildmesh/mesh/member"
 	"github.com/buildmesh/buildmesh/mesh/roster"
+	"github.com/buildmesh/buildmesh/mesh/trust"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
@@ -241,30 +243,63 @@ func TestPrivateResultsStay(t *testing.T) {
 	}
 }
 
-// TestRevokedResultsAreDropped: what a peer signed that is turned out since then is believed no more.
+// TestRevokedResultsAreDropped: what was taken from a member that is turned out is served no more, but for what came before
+// the time that whoever does it names. A node that is killed before it has dropped it does so when it starts again.
 func TestRevokedResultsAreDropped(t *testing.T) {
-	ana, ben := executing(t, t.TempDir(), "node.name=ana"), executing(t, t.TempDir(), "node.name=ben")
-	defer ben.stop()
-	defer ana.stop()
-	ben.joins(t, ana)
-	action := ben.action(t, "echo made by ben > out")
-	ben.executed(t, action)
-	ana.knows(t, ben, action)
-	if _, err := ana.result(t, action); err != nil {
-		t.Fatal(err)
-	}
-	_, err := meshAnswers{node: ana.Node}.Revoke(t.Context(), &controlv1.RevokeRequest{
-		Peer: ben.identity.ID().String(), Since: timestamppb.New(time.Now().Add(-time.Hour))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := ana.Node.content.company.Load()
-	receipts, err := ana.Node.content.receipts.Raw([]cid.Key{x.keyer.Result(action, ben.hostRoot())})
-	if err != nil || len(receipts[0]) != 0 {
-		t.Errorf("%d receipts of a revoked peer are kept, %v", len(receipts[0]), err)
-	}
-	if _, err := ana.result(t, action); status.Code(err) != codes.NotFound {
-		t.Errorf("the result a revoked peer made is still served: %v", err)
+	for name, c := range map[string]struct {
+		since  *timestamppb.Timestamp
+		killed bool // ana learns of it, and is not there any more when it should drop
+		kept   bool
+	}{
+		"in everything": {},
+		"since before":  {since: timestamppb.New(time.Now().Add(-time.Hour))},
+		"since later":   {since: timestamppb.New(time.Now().Add(time.Hour)), kept: true},
+		"killed":        {killed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			ana, ben := executing(t, dir, "node.name=ana"), executing(t, t.TempDir(), "node.name=ben")
+			defer func() { ana.stop() }()
+			defer ben.stop()
+			ben.joins(t, ana)
+			action := ben.action(t, "echo made by ben > out")
+			ben.executed(t, action)
+			ana.knows(t, ben, action)
+			if _, err := ana.result(t, action); err != nil {
+				t.Fatal(err)
+			}
+			if !c.killed {
+				q := &controlv1.RevokeRequest{Peer: ben.identity.ID().String(), Since: c.since}
+				if _, err := (meshAnswers{node: ana.Node}).Revoke(t.Context(), q); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				ana.stop()
+				seat, err := member.Open(filepath.Join(ana.config.Dir.State, "mesh"), ana.identity, member.Options{Name: "ana"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := seat.Amend("", trust.Amendment{Revoke: []trust.Revocation{{Peer: ben.identity.ID(), Since: trust.Always}}}); err != nil {
+					t.Fatal(err)
+				}
+				ana = executing(t, dir, "node.name=ana")
+			}
+			want := 0
+			if c.kept {
+				want = 1
+			}
+			x := ana.Node.content.company.Load()
+			receipts, err := ana.Node.content.receipts.Raw([]cid.Key{x.keyer.Result(action, ben.hostRoot())})
+			if err != nil || len(receipts[0]) != want {
+				t.Errorf("%d receipts of a revoked peer are kept, want %d, %v", len(receipts[0]), want, err)
+			}
+			if _, err := ana.result(t, action); c.kept != (err == nil) || !c.kept && status.Code(err) != codes.NotFound {
+				t.Errorf("the result a revoked peer made: %v", err)
+			}
+			if n := x.summary.Publisher.Len(); n != 0 {
+				t.Errorf("%d results are announced that nobody would believe", n)
+			}
+		})
 	}
 }
 

@@ -150,13 +150,17 @@ func (r leaseReceipts) Sign(_ context.Context, a *action.Action, result *repb.Ac
 	return signed.Raw(), nil
 }
 
-// Accept implements lease.Receipts. What failed comes without a receipt and is never cached.
+// Accept implements lease.Receipts. What failed comes without a receipt and is never cached; what is private is cached without.
 func (r leaseReceipts) Accept(ctx context.Context, from peer.ID, a *action.Action, result *repb.ActionResult, raw []byte) error {
 	kept, err := r.believe(ctx, from, a, result, raw)
-	if !kept || err != nil {
+	key := actioncache.Key{Action: a.Digest, Root: r.root(a)}
+	switch {
+	case err != nil || result.ExitCode != 0 || a.DoNotCache:
 		return err
+	case kept:
+		return r.node.content.company.Load().lookup.Accept(ctx, raw, key)
 	}
-	return r.node.content.company.Load().lookup.Accept(ctx, raw, actioncache.Key{Action: a.Digest, Root: r.root(a)})
+	return r.node.results.cache.Put(ctx, key, result)
 }
 
 // Note implements lease.Receipts.

@@ -144,7 +144,7 @@ func TestOwnResultIsSignedAfterAnothers(t *testing.T) {
 	if err := receipts.Accept(t.Context(), p.ben.identity.ID(), a, made, late); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.ana.Node.content.publish(t.Context(), a, receipts.root(a), made, false); err != nil {
+	if err := p.ana.Node.content.publish(t.Context(), a, receipts.root(a), made); err != nil {
 		t.Fatal(err)
 	}
 	listed, err := contentAnswers{node: p.ana.Node}.List(t.Context(), &controlv1.ListRequest{Action: d.Hex()})

@@ -171,7 +171,7 @@ func (a meshAnswers) Revoke(_ context.Context, r *controlv1.RevokeRequest) (*con
 	if id == m.seat.ID() {
 		return nil, status.Error(codes.InvalidArgument, "this node cannot revoke itself; it can leave: buildmesh leave")
 	}
-	since := time.Now()
+	since := trust.Always
 	if r.Since != nil {
 		since = r.Since.AsTime()
 	}

@@ -11,7 +11,7 @@ import (
 // revokeVerb is `buildmesh revoke`.
 type revokeVerb struct {
 	Peer    string `arg:"" help:"Name, peer id or end of a peer id, as buildmesh members shows it."`
-	Since   string `placeholder:"TIME" help:"Believe nothing it signed since then: 2h (ago), 2026-11-25 or 2026-11-25T14:00 (default: now)."`
+	Since   string `placeholder:"TIME" help:"Keep the results that came from it before: 2h (ago), 2026-11-25 or 2026-11-25T14:00 (default: drop all it signed)."`
 	RootKey string `placeholder:"FILE" help:"The mesh's root key (default: in the node's state directory)."`
 }
 

@@ -55,7 +55,7 @@ func TestNotAdopted(t *testing.T) {
 	}{
 		"by who believes nobody alone": {quorum, func(_ *world, raw []byte, _ *cid.Key) []byte { return raw }, receipt.ErrUntrusted},
 		"of a revoked peer": {mesh, func(w *world, raw []byte, _ *cid.Key) []byte {
-			w.trust.revoked[w.nodes[0].ID] = true
+			w.trust.revoke(w.nodes[0].ID)
 			return raw
 		}, receipt.ErrUntrusted},
 		"under another key": {mesh, func(_ *world, raw []byte, key *cid.Key) []byte {

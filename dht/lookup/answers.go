@@ -21,13 +21,16 @@ func (l *Lookup) Answers(ctx context.Context, keys []cid.Key) ([]share.Answer, e
 		if l.options.Holders != nil {
 			answers[i].Holders = l.options.Holders(keys[i : i+1])[0]
 		}
-		if len(receipts) == 0 {
-			continue
+		var about receipt.Statement
+		for _, one := range receipts {
+			s, err := receipt.Peek(one)
+			if err != nil || l.trusted(s) != nil {
+				continue // nobody would believe it
+			}
+			answers[i].Receipts, about = append(answers[i].Receipts, one), s
 		}
-		answers[i].Receipts = receipts
-		about, err := receipt.Peek(receipts[0])
-		if err != nil {
-			continue // who asks will find the same
+		if len(answers[i].Receipts) == 0 {
+			continue
 		}
 		_, err = l.options.Results.Get(ctx, actioncache.Key{Action: about.Action, Root: about.Root})
 		if err != nil && !errors.Is(err, actioncache.ErrNotFound) {

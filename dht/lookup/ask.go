@@ -2,6 +2,7 @@ package lookup
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -106,11 +107,16 @@ func (a *asking) take(r reply) (*receipt.Receipt, error) {
 	}
 	a.report(r, len(some) > 0)
 	for _, one := range some {
-		if err := l.keep(place, one); err != nil {
+		err := l.keep(place, one)
+		if errors.Is(err, receipt.ErrUntrusted) { // revoked since it was checked
+			l.stat.refused.Add(1)
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
+		a.receipts = append(a.receipts, one)
 	}
-	a.receipts = append(a.receipts, some...)
 	if r.answer.complete && len(some) > 0 {
 		a.holders = append([]peer.ID{r.id}, a.holders...)
 	}

@@ -19,10 +19,11 @@ import (
 var errIncomplete = errors.New("its outputs cannot be had")
 
 // complete brings every blob of a result here from the holders, stores the result and gives it as the local cache does.
-// Errors: errIncomplete, what the local stores failed with, or the context's.
+// Errors: errIncomplete, receipt.ErrUntrusted when its executor was revoked meanwhile, what the local stores failed with, or the
+// context's.
 func (l *Lookup) complete(ctx context.Context, key actioncache.Key, r *receipt.Receipt, holders []peer.ID) (*repb.ActionResult, error) {
 	holders = l.nearFirst(slices.DeleteFunc(holders, func(id peer.ID) bool { return id == l.options.Self }))
-	if err := l.options.Results.Put(ctx, key, r.Result); err != nil {
+	if err := l.put(ctx, key, r); err != nil {
 		if errors.Is(err, actioncache.ErrInvalid) || errors.Is(err, actioncache.ErrUncacheable) {
 			return nil, fmt.Errorf("%w: %w", errIncomplete, err)
 		}

@@ -55,6 +55,9 @@ func (l *Lookup) Find(ctx context.Context, q Query) (*Found, error) {
 			continue // nobody who is worth asking has it
 		}
 		found, err := l.flight(ctx, keys[i], func() (*Found, error) { return l.find(ctx, s) })
+		if err == nil && l.trusted(found.Receipt.Statement) != nil {
+			continue // revoked while this was on its way
+		}
 		if !errors.Is(err, ErrNotFound) {
 			return found, err
 		}
@@ -173,6 +176,10 @@ func (l *Lookup) find(ctx context.Context, s sought) (*Found, error) {
 	}
 	holders = append(holders, slices.DeleteFunc(slices.Clone(s.candidates), l.far)...) // a bridge need not have what its site has
 	result, err := l.complete(ctx, key, chosen, s.weighing.worth(append(holders, chosen.Executor)))
+	if errors.Is(err, receipt.ErrUntrusted) {
+		l.stat.refused.Add(1)
+		return nil, fmt.Errorf("%w: %w", &missError{key.Action}, err)
+	}
 	if errors.Is(err, errIncomplete) {
 		l.stat.incomplete.Add(1)
 		l.remember(place, s.weighing)

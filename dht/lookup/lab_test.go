@@ -39,7 +39,7 @@ type node struct {
 	*wire.Node
 	identity *peer.Identity
 	store    *casfake.Store
-	results  *actioncache.Cache
+	results  *meddled
 	receipts *receipt.Store
 	sites    locate.Sites
 	summary  *summary.Locator
@@ -50,14 +50,49 @@ type node struct {
 
 // trust is who counts.
 type trust struct {
-	mu      sync.Mutex // guards revoked
+	mu      sync.Mutex // guards all below
 	revoked map[peer.ID]bool
+	said    func() // called once, after a question was answered
 }
 
 func (t *trust) Trusted(id peer.ID) bool {
 	t.mu.Lock()
+	trusted, said := !t.revoked[id], t.said
+	t.said = nil
+	t.mu.Unlock()
+	if said != nil {
+		said()
+	}
+	return trusted
+}
+
+func (t *trust) revoke(id peer.ID) {
+	t.mu.Lock()
 	defer t.mu.Unlock()
-	return !t.revoked[id]
+	t.revoked[id] = true
+}
+
+// meddled calls functions around a cache, each once.
+type meddled struct {
+	*actioncache.Cache
+	beforePut, afterGet func()
+}
+
+func (m *meddled) Put(ctx context.Context, key actioncache.Key, r *repb.ActionResult) error {
+	if f := m.beforePut; f != nil {
+		m.beforePut = nil
+		f()
+	}
+	return m.Cache.Put(ctx, key, r)
+}
+
+func (m *meddled) Get(ctx context.Context, key actioncache.Key) (*repb.ActionResult, error) {
+	r, err := m.Cache.Get(ctx, key)
+	if f := m.afterGet; f != nil && err == nil {
+		m.afterGet = nil
+		f()
+	}
+	return r, err
 }
 
 // world is a mesh of such nodes.
@@ -139,10 +174,11 @@ func newSites(t testing.TB, sites []string, policy receipt.Policy, lie knows) *w
 func (w *world) add(t testing.TB, wired *wire.Node, identity *peer.Identity, policy receipt.Policy) *node {
 	t.Helper()
 	x := &node{Node: wired, identity: identity, store: casfake.New(cas.Options{MaxBytes: 1 << 30}), distance: distance.NewTable()}
-	var err error
-	if x.results, err = actioncache.Open(t.TempDir(), x.store, actioncache.Options{}); err != nil {
+	cache, err := actioncache.Open(t.TempDir(), x.store, actioncache.Options{})
+	if err != nil {
 		t.Fatal(err)
 	}
+	x.results = &meddled{Cache: cache}
 	if x.receipts, err = receipt.Open(t.TempDir(), receipt.Options{}); err != nil {
 		t.Fatal(err)
 	}

@@ -181,11 +181,13 @@ func (l *Lookup) Accept(ctx context.Context, raw []byte, key actioncache.Key) er
 	if err := l.keep(place, r); err != nil {
 		return err
 	}
-	if err := l.options.Results.Put(ctx, key, r.Result); err != nil {
+	if err := l.put(ctx, key, r); err != nil {
 		return err
 	}
-	if err := l.Withhold(key); err != nil {
-		return err
+	if l.options.Receipts.Quarantined(place) { // the contradiction may have come before
+		if err := l.options.Results.Delete(key); err != nil {
+			return err
+		}
 	}
 	return l.announce(ctx, place)
 }
@@ -200,13 +202,34 @@ func (l *Lookup) Note(raw []byte, key actioncache.Key) error {
 	return l.keep(l.options.Keyer.Result(key.Action, key.Root), r)
 }
 
-// Withhold stops a result from being served that was stored on another's word, when receipts about the action disagree. Who
-// stored it calls this afterwards: the contradiction may have come before.
-func (l *Lookup) Withhold(key actioncache.Key) error {
-	if !l.options.Receipts.Quarantined(l.options.Keyer.Result(key.Action, key.Root)) {
+// put stores a result on the word of a receipt that is kept, unless its executor was revoked meanwhile.
+//
+//	put                               revocation
+//	check: trusted
+//	                                  trusted no more
+//	                                  drop receipts, delete their results
+//	Results.Put
+//	trusted no more: Results.Delete
+//
+// Had it still been trusted, the revocation would come after Results.Put, and find the receipt.
+// Errors: receipt.ErrUntrusted.
+func (l *Lookup) put(ctx context.Context, key actioncache.Key, r *receipt.Receipt) error {
+	if err := l.options.Results.Put(ctx, key, r.Result); err != nil {
+		return err
+	}
+	err := l.trusted(r.Statement)
+	if err != nil {
+		err = errors.Join(err, l.options.Results.Delete(key))
+	}
+	return err
+}
+
+// trusted fails with receipt.ErrUntrusted unless the executor counts now.
+func (l *Lookup) trusted(s receipt.Statement) error {
+	if s.Executor == l.options.Self || l.options.Trust.Trusted(s.Executor) {
 		return nil
 	}
-	return l.options.Results.Delete(key)
+	return fmt.Errorf("%w: %s", receipt.ErrUntrusted, s.Executor.Short())
 }
 
 // keep stores a receipt and ends a miss that was remembered. A contradiction is counted, and what was taken
@@ -279,8 +302,8 @@ func (l *Lookup) check(raw []byte, key actioncache.Key) (*receipt.Receipt, error
 	if err := r.Check(l.options.Mesh, key.Action, key.Root); err != nil {
 		return nil, err
 	}
-	if r.Executor != l.options.Self && !l.options.Trust.Trusted(r.Executor) {
-		return nil, fmt.Errorf("%w: %s", receipt.ErrUntrusted, r.Executor.Short())
+	if err := l.trusted(r.Statement); err != nil {
+		return nil, err
 	}
 	return r, nil
 }

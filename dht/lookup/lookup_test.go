@@ -219,19 +219,33 @@ func TestPolicySelf(t *testing.T) {
 	}
 }
 
+// What a revoked peer has signed is not believed, whoever shows it, as one does that has not heard of the revocation.
 func TestRevokedExecutor(t *testing.T) {
-	w := newWorld(t, 3, mesh, nil)
+	shown := &fixed{}
+	w := newWorld(t, 3, mesh, func(i int, _ *lookup.Lookup) share.Results {
+		if i == 1 {
+			return shown
+		}
+		return nil
+	})
 	w.nodes[0].build(t, "one", "x")
 	w.settle(t, 0, 1, actionOf("one"))
 	w.want(t, 1, "one", 0)
 	w.settle(t, 1, 2, actionOf("one"))
-	w.trust.mu.Lock()
-	w.trust.revoked[w.nodes[0].ID] = true
-	w.trust.mu.Unlock()
-	w.want(t, 2, "one") // served by an honest node, signed by a revoked one
+	raw, key := w.nodes[1].signed(t, "one")
+	shown.answer = share.Answer{Receipts: [][]byte{raw}, Complete: true}
+	w.trust.revoke(w.nodes[0].ID)
+	w.want(t, 2, "one")
 	w.forgers(t, 2)
 	if s := w.nodes[2].lookup.Stat(); s.Refused == 0 {
 		t.Errorf("counts are %+v", s)
+	}
+	// Who has heard of it shows nothing that others refuse, and takes back what it announced.
+	if answers, err := w.nodes[1].lookup.Answers(t.Context(), []cid.Key{key}); err != nil || len(answers[0].Receipts) != 0 || answers[0].Complete {
+		t.Errorf("answers are %+v, %v", answers, err)
+	}
+	if _, err := w.nodes[1].lookup.Sweep(t.Context(), []cid.Key{key}, 1); err != nil || w.nodes[1].summary.Publisher.Len() != 0 {
+		t.Errorf("%d results are announced, %v", w.nodes[1].summary.Publisher.Len(), err)
 	}
 }
 

@@ -16,8 +16,8 @@
 // Promises:
 //   - What was stored comes back byte for byte; a signature covers everything that is decided by.
 //   - A receipt is of one mesh, one action and one root: for another it is ErrInvalid.
-//   - Revoke drops what a peer signed that came here since a time. The peer's own clock is not asked:
-//     it could sign yesterday's date today.
+//   - Revoke drops what a peer signed that came here since a time, and refuses what comes later. The peer's own clock is
+//     not asked: it could sign yesterday's date today.
 //   - Compare looks at what an action leaves behind: files, directories, symlinks and the exit code,
 //     not at times nor at what it printed.
 //   - Safe for concurrent use.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -229,13 +230,46 @@ func TestRevoke(t *testing.T) {
 	s.Put(key("new"), sign(t, by[0], "x")) // carries the same date
 	s.Put(key("both"), sign(t, by[0], "x"))
 	s.Put(key("both"), sign(t, by[1], "x"))
-	said, gone, err := s.Revoke(by[0].ID(), began.Add(time.Minute))
-	if err != nil || len(said) != 2 || len(gone) != 1 || gone[0] != key("new") {
-		t.Fatalf("%d said, gone %v, %v", len(said), gone, err)
+	since, said := map[peer.ID]time.Time{by[0].ID(): began.Add(time.Minute)}, 0
+	take := func(Statement) error { said++; return nil }
+	for range 2 { // what was done is done once more, as after a start
+		gone, err := s.Revoke(since, take)
+		if err != nil || said != 2 || !slices.Contains(gone, key("old")) || slices.Contains(gone, key("both")) {
+			t.Fatalf("%d said, gone %v, %v", said, gone, err)
+		}
 	}
-	all, err := s.Get([]cid.Key{key("old"), key("new"), key("both")})
-	if err != nil || len(all[0]) != 1 || len(all[1]) != 0 || len(all[2]) != 1 || all[2][0].Executor != by[1].ID() {
-		t.Errorf("left: %d, %d, %d, %v", len(all[0]), len(all[1]), len(all[2]), err)
+	left := func() [3]int {
+		all, err := s.Get([]cid.Key{key("old"), key("new"), key("both")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return [3]int{len(all[0]), len(all[1]), len(all[2])}
+	}
+	if got := left(); got != [3]int{1, 0, 1} {
+		t.Errorf("left are %v", got)
+	}
+	if _, err := s.Put(key("both"), sign(t, by[0], "x")); !errors.Is(err, ErrUntrusted) || left() != [3]int{1, 0, 1} {
+		t.Errorf("a receipt that comes after its signer was revoked: %v", err)
+	}
+	since[by[0].ID()] = time.Time{}
+	if gone, err := s.Revoke(since, take); err != nil || said != 3 || len(gone) != 1 || left() != [3]int{0, 0, 1} {
+		t.Errorf("revoked in everything: %d said, gone %v, %v", said, gone, err)
+	}
+}
+
+// Who is killed while it drops receipts finds the one again of which not everything was dropped yet.
+func TestRevokeIsRepeated(t *testing.T) {
+	by := signers(t, 1)[0]
+	s := open(t, t.TempDir(), nil)
+	s.Put(key("one"), sign(t, by, "x"))
+	killed := errors.New("killed")
+	revoked := map[peer.ID]time.Time{by.ID(): {}}
+	if _, err := s.Revoke(revoked, func(Statement) error { return killed }); !errors.Is(err, killed) {
+		t.Fatal(err)
+	}
+	said := 0
+	if gone, err := s.Revoke(revoked, func(Statement) error { said++; return nil }); err != nil || said != 1 || len(gone) != 1 {
+		t.Errorf("%d said, gone %v, %v", said, gone, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -33,8 +34,9 @@ type Store struct {
 	receipts *record.Log
 	evidence *record.Log
 
-	mu          sync.Mutex // guards quarantined, and a key's record from reading to writing it
+	mu          sync.Mutex // guards all below, and a key's record from reading to writing it
 	quarantined map[cid.Key]struct{}
+	revoked     map[peer.ID]time.Time // what these signed is not stored
 }
 
 // kept is a receipt and when it came here.
@@ -104,10 +106,14 @@ func recordKey(k cid.Key) (r record.Key) {
 }
 
 // Put stores a receipt under the key of its action and root, beside those of other executors. It reports
-// whether the receipts now disagree: then the action is quarantined. The caller has checked it.
+// whether the receipts now disagree: then the action is quarantined. The caller has checked it. Errors: ErrUntrusted, when its
+// executor was revoked meanwhile.
 func (s *Store) Put(k cid.Key, r *Receipt) (disagree bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, is := s.revoked[r.Executor]; is {
+		return false, fmt.Errorf("put receipt of action %s: %w: %s was revoked", r.Action.Short(), ErrUntrusted, r.Executor.Short())
+	}
 	all, err := s.read(k)
 	if err != nil {
 		return false, fmt.Errorf("put receipt of action %s: %w", r.Action.Short(), err)
@@ -226,37 +232,66 @@ func (s *Store) Absolve(k cid.Key) error {
 	return errors.Join(a, b)
 }
 
-// Revoke drops the receipts a peer signed that came here at or after a time. It gives what they said, and
-// the keys that have no receipt any more. Evidence stays.
-func (s *Store) Revoke(id peer.ID, since time.Time) (said []Statement, gone []cid.Key, err error) {
+// Revoke has nothing of some peers be stored any more, and drops what they signed that came here at or after a time, each its
+// own. take is called with what such a receipt says before it is dropped, so that who is killed in between finds it again; it
+// must not call the Store. gone are the keys that have no receipt of another peer. Evidence stays. A later call takes the
+// place of this one.
+func (s *Store) Revoke(since map[peer.ID]time.Time, take func(Statement) error) (gone []cid.Key, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.revoked = maps.Clone(since)
+	if len(since) == 0 {
+		return nil, nil
+	}
 	err = walk(s.receipts, func(k cid.Key) error {
-		all, err := s.read(k)
-		if err != nil {
-			return err
+		alone, err := s.revoke(k, take)
+		if alone {
+			gone = append(gone, k)
 		}
-		left := slices.DeleteFunc(slices.Clone(all), func(r kept) bool {
-			revoked := r.receipt.Executor == id && !r.received.Before(since)
-			if revoked {
-				said = append(said, r.receipt.Statement)
-			}
-			return revoked
-		})
-		switch {
-		case len(left) == len(all):
-			return nil
-		case len(left) > 0:
-			return put(s.receipts, k, left)
-		}
-		gone = append(gone, k)
-		_, err = s.receipts.Delete(recordKey(k))
 		return err
 	})
 	if err != nil {
-		return said, gone, fmt.Errorf("revoke receipts of %s: %w", id.Short(), err)
+		return gone, fmt.Errorf("revoke receipts: %w", err)
 	}
-	return said, gone, nil
+	return gone, nil
+}
+
+// revoke is Revoke for one key; alone: nobody who is not revoked has signed anything under it. s.mu is held.
+func (s *Store) revoke(k cid.Key, take func(Statement) error) (alone bool, err error) {
+	raw, err := s.Raw([]cid.Key{k})
+	if err != nil {
+		return false, err
+	}
+	isRevoked := func(id peer.ID) bool { _, is := s.revoked[id]; return is }
+	if !slices.ContainsFunc(raw[0], func(one []byte) bool {
+		about, err := Peek(one)
+		return err == nil && isRevoked(about.Executor)
+	}) {
+		return false, nil // most are not: no signature is verified for them
+	}
+	all, err := s.read(k)
+	if err != nil {
+		return false, err
+	}
+	var left []kept
+	alone = true
+	for _, one := range all {
+		id := one.receipt.Executor
+		if !isRevoked(id) || one.received.Before(s.revoked[id]) {
+			left, alone = append(left, one), alone && isRevoked(id)
+			continue
+		}
+		if err := take(one.receipt.Statement); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case len(left) == 0:
+		_, err = s.receipts.Delete(recordKey(k))
+	case len(left) < len(all):
+		err = put(s.receipts, k, left)
+	}
+	return alone, err
 }
 
 // read gives what is stored under a key; what cannot be read any more is left out.

@@ -54,8 +54,11 @@ type Steward struct {
 // Revocation takes a membership back, for good.
 type Revocation struct {
 	Peer  peer.ID
-	Since time.Time // what it signed after that is not to be believed
+	Since time.Time // what it signed from then on is not to be believed; Always: nothing that it ever signed
 }
+
+// Always is the Since of who is not to be believed in anything.
+var Always = time.Unix(0, 0).UTC()
 
 // Charter is what the root signed last. Treat it as immutable: Amend makes the next one.
 type Charter struct {
@@ -91,7 +94,8 @@ type Amendment struct {
 	Index   Secret // what OpenIndex gave
 }
 
-// Amend makes the next charter. A steward that is revoked ends being one at the time of its revocation.
+// Amend makes the next charter. A steward that is revoked ends being one at the time since when it is not believed. If that
+// is Always, it is now: those whom it admitted stay members.
 func (c *Charter) Amend(root *Root, a Amendment, now time.Time) (*Charter, error) {
 	if root.ID() != c.Root {
 		return nil, fmt.Errorf("charter of %s: the key is that of another mesh, %s: %w", c.Name, root.ID().Short(), ErrForged)
@@ -107,9 +111,13 @@ func (c *Charter) Amend(root *Root, a Amendment, now time.Time) (*Charter, error
 	}
 	for _, r := range a.Revoke {
 		r.Since = r.Since.UTC().Truncate(time.Second)
+		until := r.Since
+		if !until.After(Always) {
+			until = now.UTC().Truncate(time.Second)
+		}
 		for i, s := range next.Stewards {
-			if s.Peer == r.Peer && (s.Until.IsZero() || s.Until.After(r.Since)) {
-				next.Stewards[i].Until = r.Since
+			if s.Peer == r.Peer && (s.Until.IsZero() || s.Until.After(until)) {
+				next.Stewards[i].Until = until
 			}
 		}
 		next.Revoked = slices.DeleteFunc(next.Revoked, func(old Revocation) bool { return old.Peer == r.Peer })

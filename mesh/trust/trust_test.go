@@ -123,6 +123,11 @@ func TestRevocation(t *testing.T) {
 	if gone.IsSteward(steward.ID()) || !gone.IsSteward(ana) {
 		t.Error("ana is the steward now, and she alone")
 	}
+	// One that is not believed in anything is a steward up to now: who it admitted has done nothing.
+	nothing := amended(t, charter, root, Amendment{Revoke: []Revocation{{steward.ID(), Always}}})
+	if err := nothing.Check(before, noon); err != nil || nothing.IsSteward(steward.ID()) || nothing.Believes(steward.ID(), noon.Add(-time.Hour)) {
+		t.Errorf("a steward that is not believed in anything, and whom it admitted: %v", err)
+	}
 	if _, err := gone.Amend(root, Amendment{Appoint: []peer.ID{steward.ID()}}, noon); !errors.Is(err, ErrRevoked) {
 		t.Errorf("a revoked peer was appointed: %v", err)
 	}

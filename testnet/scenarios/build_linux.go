@@ -121,6 +121,16 @@ func (all outcomes) right() error {
 	return nil
 }
 
+// known reports the first that is not there.
+func (all outcomes) known() error {
+	for _, o := range all {
+		if o.err != nil {
+			return errors.New(o.String())
+		}
+	}
+	return nil
+}
+
 // named are the samples of a sentence, and a client of its node.
 func (w *World) named(step scenario.Step) ([]sample.Sample, *sample.Client, error) {
 	samples, err := parseSamples(step.Rest)
@@ -204,12 +214,12 @@ func (w *World) lacks(ctx context.Context, step scenario.Step) ([]string, error)
 	return nil, err
 }
 
-// withinFinds waits until a node knows samples or finds them in its mesh.
+// withinFinds waits until a node knows samples or finds them in its mesh, whatever their bytes.
 func (w *World) withinFinds(ctx context.Context, step scenario.Step) ([]string, error) {
 	var all outcomes
 	err := w.wait(ctx, step, func(ctx context.Context) (err error) {
 		if all, err = w.each(ctx, step, (*sample.Client).Find); err == nil {
-			err = all.right()
+			err = all.known()
 		}
 		return err
 	})

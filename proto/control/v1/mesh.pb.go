@@ -569,7 +569,7 @@ func (x *FoundResponse) GetRootKey() string {
 type RevokeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`                      // name, peer id or the end of one
-	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`                    // what it signed later is not believed; unset: now
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`                    // what it signed from then on is not believed; unset: nothing it signed
 	RootKey       string                 `protobuf:"bytes,3,opt,name=root_key,json=rootKey,proto3" json:"root_key,omitempty"` // path; empty: in the node's state directory
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
