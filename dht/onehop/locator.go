@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -221,9 +222,11 @@ func (l *Locator) answered(id peer.ID, err error) {
 	defer l.mu.Unlock()
 	if err == nil {
 		delete(l.slow, id)
-	} else {
-		l.slow[id] = time.Now().Add(slowFor)
+		return
 	}
+	now := time.Now()
+	maps.DeleteFunc(l.slow, func(_ peer.ID, until time.Time) bool { return now.After(until) }) // else those who have left would stay
+	l.slow[id] = now.Add(slowFor)
 }
 
 // askOne asks one member, or this node's own index.
