@@ -134,7 +134,9 @@ func (c *Catalog) Close() error {
 	c.closed = true
 	for hash, e := range c.known {
 		e.cancel()
-		if e.linger != nil && e.linger.Stop() {
+		if e.linger != nil {
+			e.linger.Stop() // when it has fired already, it finds that it is not the entry's any more
+			e.linger = nil
 			c.drop(hash, e)
 		}
 	}
@@ -212,7 +214,7 @@ func (c *Catalog) join(r Reference) (*entry, error) {
 	}
 	e.users++
 	if e.linger != nil {
-		e.linger.Stop() // when it has fired already, it sees the user
+		e.linger.Stop() // as in Close
 		e.linger = nil
 	}
 	return e, nil
@@ -280,13 +282,15 @@ func (c *Catalog) leave(hash v1.Hash, e *entry) {
 		c.drop(hash, e)
 		return
 	}
-	e.linger = time.AfterFunc(c.options.Linger, func() {
+	var own *time.Timer
+	own = time.AfterFunc(c.options.Linger, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if e.users == 0 && e.linger != nil {
+		if e.linger == own {
 			c.drop(hash, e)
 		}
 	})
+	e.linger = own
 }
 
 // forget makes the next user begin anew. Called with mu held.

@@ -73,6 +73,24 @@ func wantShown(t *testing.T, what string, got []string, want ...string) {
 
 const hostsLine = "etc/hosts = " + hosts
 
+// TestCloseMeetsLinger: an image whose time is up in the moment of Close is let go by Close, which waits for nobody to do it.
+func TestCloseMeetsLinger(t *testing.T) {
+	from, s := newShelf(), newStore()
+	reference := from.add(t, v1.Config{}, archive(t, program("./bin/tool", "first")))
+	c := open(t, from, s, Options{Dir: t.TempDir(), Linger: time.Hour})
+	root, err := c.Use(t.Context(), reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.Release()
+	for _, e := range c.known {
+		e.linger.Stop() // it has fired, as far as Close can tell
+	}
+	if err := c.Close(); err != nil || len(s.pinned) != 0 {
+		t.Errorf("closed: %v, %d blobs are still held", err, len(s.pinned))
+	}
+}
+
 func TestUse(t *testing.T) {
 	from, s, at := newShelf(), newStore(), t.TempDir()
 	big := strings.Repeat("big", 100_000)
