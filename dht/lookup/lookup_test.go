@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -168,30 +169,27 @@ func TestSweep(t *testing.T) {
 // Liar signs another result than everybody else: the action is quarantined where both are seen, the evidence
 // kept, and only one's own execution counts from then on.
 func TestLiar(t *testing.T) {
-	w := newWorld(t, 3, quorum, nil)
-	w.nodes[0].build(t, "one", "right")
-	w.nodes[1].build(t, "one", "wrong")
-	w.settle(t, 0, 2, actionOf("one"))
-	w.settle(t, 1, 2, actionOf("one"))
-	w.want(t, 2, "one")
-	evidence, err := w.nodes[2].receipts.Evidence()
-	for tries := 1; err == nil && len(evidence) == 0 && tries < 4; tries++ { // a busy machine may take longer than Budget
-		time.Sleep(max(lookup.NegativeFor, lookup.SlowFor))
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, quorum, nil)
+		w.nodes[0].build(t, "one", "right")
+		w.nodes[1].build(t, "one", "wrong")
+		w.settle(t, 0, 2, actionOf("one"))
+		w.settle(t, 1, 2, actionOf("one"))
 		w.want(t, 2, "one")
-		evidence, err = w.nodes[2].receipts.Evidence()
-	}
-	if err != nil || len(evidence) != 1 || len(evidence[0].Receipts) != 2 {
-		t.Fatalf("evidence %v, %v", evidence, err)
-	}
-	diff := receipt.Compare(evidence[0].Receipts[0].Result, evidence[0].Receipts[1].Result)
-	if len(diff) != 3 {
-		t.Errorf("differences are %v", diff)
-	}
-	w.nodes[2].build(t, "one", "right")
-	w.want(t, 2, "one", 2)
-	if s := w.nodes[2].lookup.Stat(); s.Disagreements == 0 {
-		t.Errorf("counts are %+v", s)
-	}
+		evidence, err := w.nodes[2].receipts.Evidence()
+		if err != nil || len(evidence) != 1 || len(evidence[0].Receipts) != 2 {
+			t.Fatalf("evidence %v, %v", evidence, err)
+		}
+		diff := receipt.Compare(evidence[0].Receipts[0].Result, evidence[0].Receipts[1].Result)
+		if len(diff) != 3 {
+			t.Errorf("differences are %v", diff)
+		}
+		w.nodes[2].build(t, "one", "right")
+		w.want(t, 2, "one", 2)
+		if s := w.nodes[2].lookup.Stat(); s.Disagreements != 2 {
+			t.Errorf("counts are %+v", s)
+		}
+	})
 }
 
 // Two that agree are a quorum.
