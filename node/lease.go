@@ -109,11 +109,11 @@ func (n *Node) openPeers(context.Context) error {
 
 // lend has the executor take as many guests as the owner allows now, and end those that must leave.
 func (l *leasing) lend(s power.Status) {
-	share, why := s.Share(), s.Reason
+	cores, why := s.Lent(l.machine.offer.Cores), s.Reason
 	if !l.node.config.Lend.Enabled || !l.node.report.Tier.Guests() {
-		share, why = 0, ""
+		cores, why = 0, ""
 	}
-	l.executor.Lend(l.machine.offer.Cores*share, why)
+	l.executor.Lend(cores, why)
 	if s.Evict {
 		l.executor.Evict(0)
 	}

@@ -95,7 +95,12 @@ func (n *Node) lendPolicy() (power.Policy, error) {
 	if err != nil {
 		return power.Policy{}, fmt.Errorf("lend.hours: %w", err)
 	}
+	machine, err := n.pretended()
+	if err != nil {
+		return power.Policy{}, err
+	}
 	policy := power.DefaultPolicy()
+	policy.Cores = n.cores(machine)
 	policy.Battery, policy.User, policy.Heat, policy.Metered = power.Wish(c.Battery), power.Wish(c.User), power.Wish(c.Heat), power.Wish(c.Metered)
 	policy.CPU, policy.Reserve, policy.Hours, policy.Grace = float64(c.CPU)/100, int64(c.Reserve), hours, c.Grace
 	return policy, nil

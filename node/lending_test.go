@@ -43,9 +43,9 @@ func TestPauseSurvivesRestart(t *testing.T) {
 // TestLendPolicy: each of the owner's settings leads to the wish of its name.
 func TestLendPolicy(t *testing.T) {
 	n := &Node{config: configured(t, t.TempDir(), "lend.battery=lend", "lend.user=close", "lend.heat=close", "lend.metered=throttle", "lend.cpu=70",
-		"lend.reserve=3GiB", "lend.hours=18:00-08:00", "lend.grace=7s")}
+		"exec.cores=5", "lend.reserve=3GiB", "lend.hours=18:00-08:00", "lend.grace=7s")}
 	want := power.Policy{
-		Battery: power.Lend, User: power.Close, Heat: power.Close, Metered: power.Throttle, CPU: 0.7, Reserve: 3 << 30,
+		Battery: power.Lend, User: power.Close, Heat: power.Close, Metered: power.Throttle, CPU: 0.7, Reserve: 3 << 30, Cores: 5,
 		Hours: power.Hours{From: 18 * time.Hour, To: 8 * time.Hour}, Grace: 7 * time.Second, Calm: power.DefaultPolicy().Calm,
 	}
 	if got, err := n.lendPolicy(); err != nil || got != want {

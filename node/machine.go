@@ -137,9 +137,9 @@ func (n *Node) openStage(m *machine, box *sandbox.Box, dir string) error {
 
 // openOffer finds out what this machine offers to actions, and what it is told to offer instead.
 func (n *Node) openOffer(ctx context.Context, m *machine, dir string) error {
-	offer, err := platform.Machine().Pretend(n.config.Exec.Pretend)
+	offer, err := n.pretended()
 	if err != nil {
-		return fmt.Errorf("exec.pretend: %w", err)
+		return err
 	}
 	m.fingerprint, err = fingerprint.Compute(ctx, fingerprint.Options{
 		Etc: shownEtc(dir), ISA: offer.ISA, Cache: filepath.Join(n.config.Dir.Cache, "fingerprint"),
@@ -155,11 +155,26 @@ func (n *Node) openOffer(ctx context.Context, m *machine, dir string) error {
 	return nil
 }
 
+// pretended is this machine with what it is told to offer instead.
+func (n *Node) pretended() (platform.Offer, error) {
+	offer, err := platform.Machine().Pretend(n.config.Exec.Pretend)
+	if err != nil {
+		return offer, fmt.Errorf("exec.pretend: %w", err)
+	}
+	return offer, nil
+}
+
+// cores is how many of a machine's are lent to actions.
+func (n *Node) cores(o platform.Offer) float64 {
+	if cores := n.config.Exec.Cores; cores > 0 {
+		return float64(cores)
+	}
+	return o.Cores
+}
+
 // offer is what of a machine is lent to actions.
 func (n *Node) offer(o platform.Offer) platform.Offer {
-	if cores := n.config.Exec.Cores; cores > 0 {
-		o.Cores = float64(cores)
-	}
+	o.Cores = n.cores(o)
 	if memory := int64(n.config.Exec.Memory); memory > 0 {
 		o.MemoryBytes = memory
 	} else {

@@ -16,6 +16,7 @@ import (
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/mesh/roster"
 	"github.com/buildmesh/buildmesh/node/human"
+	"github.com/buildmesh/buildmesh/node/power"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
@@ -145,7 +146,7 @@ func (n *Node) ownMachine() *controlv1.Machine {
 	}
 	room := n.machine.room()
 	own.Cores, own.Free = room.Cores, max(room.FreeCores, 0)
-	if lent := n.lending.governor.Status(); n.machine.leasing != nil && lent.Share() < 1 {
+	if lent := n.lending.governor.Status(); n.machine.leasing != nil && lent.State != power.Open {
 		own.State = human.State(lent.State.String(), lent.Reason)
 	}
 	if n.machine.leasing == nil {

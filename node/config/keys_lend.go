@@ -21,7 +21,7 @@ func lendKeys() []Key {
 	return []Key{
 		{Name: "lend.enabled", Default: "true", Doc: "run actions of other members of the mesh; false: only this machine's own",
 			at: func(c *Config) any { return &c.Lend.Enabled }},
-		{Name: "lend.battery", Default: "close", Choices: wishes, Doc: "while on battery: lend, throttle (half the slots), close",
+		{Name: "lend.battery", Default: "close", Choices: wishes, Doc: "while on battery: lend, throttle (half the slots, of one none), close",
 			at: func(c *Config) any { return &c.Lend.Battery }},
 		{Name: "lend.user", Default: "throttle", Choices: wishes,
 			Doc: "while somebody uses the machine: lend, throttle, close (what runs for others stands still, then leaves)",

@@ -93,6 +93,9 @@ func (c *Core) judge(now time.Time, f Facts) finding {
 			worst = found
 		}
 	}
+	if worst.level == Throttled && 0 < c.policy.Cores && c.policy.Cores < 2 { // half of one core takes no action
+		worst.level, worst.stay, worst.freeze = Closed, true, false
+	}
 	return worst
 }
 

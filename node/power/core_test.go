@@ -207,7 +207,37 @@ func TestStatusInWords(t *testing.T) {
 	if got := s.String(); got != "closed: paused, until 12:00" {
 		t.Error(got)
 	}
-	if (Status{State: Throttled}).Share() != 0.5 || (Status{}).Share() != 1 || s.Share() != 0 || !strings.Contains(State(9).String(), "unknown") {
-		t.Error("share or name of a state is wrong")
+	if !strings.Contains(State(9).String(), "unknown") {
+		t.Error("the name of a state is wrong")
 	}
+}
+
+// TestLent: half of the cores is whole cores.
+func TestLent(t *testing.T) {
+	for _, c := range []struct {
+		state       State
+		cores, want float64
+	}{{Open, 1, 1}, {Open, 3, 3}, {Throttled, 2, 1}, {Throttled, 3, 1}, {Throttled, 8, 4}, {Draining, 8, 0}, {Closed, 8, 0}} {
+		if got := (Status{State: c.state}).Lent(c.cores); got != c.want {
+			t.Errorf("%v, %v cores: %v are lent, want %v", c.state, c.cores, got, c.want)
+		}
+	}
+}
+
+// TestOneCore: what throttles a machine closes one that has a single core to lend, since no action runs on half of it. Guests may
+// finish, as those of a throttled machine, and it opens after the calm.
+func TestOneCore(t *testing.T) {
+	busy, used := Facts{OtherCPU: 0.9}, Facts{Active: true}
+	p := DefaultPolicy()
+	p.Cores = 1
+	play(t, p, Pause{}, []moment{
+		{0, Facts{}, 1, "open"},
+		{2 * time.Second, busy, 1, "draining: other programs use 90 % of the processors"},
+		{60 * time.Second, used, 1, "draining: somebody uses the machine"},
+		{10 * time.Minute, busy, 0, "closed: other programs use 90 % of the processors"},
+		{11 * time.Minute, Facts{}, 0, "closed: other programs use 90 % of the processors"},
+		{12 * time.Minute, Facts{}, 0, "open"},
+	})
+	p.Cores = 2
+	play(t, p, Pause{}, []moment{{0, busy, 0, "throttled: other programs use 90 % of the processors"}})
 }

@@ -6,7 +6,7 @@
 // few seconds, keeps a pause across restarts, tells who listens).
 //
 //	open       lends all slots
-//	throttled  lends half of them, and takes back nothing that runs
+//	throttled  lends half of them, and takes back nothing that runs; who has but one drains and closes instead
 //	draining   lends nothing new; what runs may stand still, and is evicted after Policy.Grace
 //	closed     lends nothing, and nothing of others runs
 //

@@ -37,6 +37,7 @@ type Policy struct {
 	CPU     float64       // share of the processors, 0 to 1, above which what others use throttles; 0: never
 	Reserve int64         // bytes of memory left to the owner; below it the node closes
 	Hours   Hours         // when to lend; the zero value is always
+	Cores   float64       // lent when open; with fewer than two, what else throttles closes, and guests may finish; 0: not known
 	Grace   time.Duration // from draining to eviction
 	Calm    time.Duration // without a reason before a better state
 }

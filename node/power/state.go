@@ -2,6 +2,7 @@ package power
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -34,13 +35,13 @@ type Status struct {
 	Evict  bool      // guest actions shall leave now
 }
 
-// Share is the part of the slots that is lent, 0 to 1.
-func (s Status) Share() float64 {
+// Lent is how many of so many cores are lent: all, half of them in whole ones, or none.
+func (s Status) Lent(cores float64) float64 {
 	switch s.State {
 	case Open:
-		return 1
+		return cores
 	case Throttled:
-		return 0.5
+		return math.Floor(cores / 2)
 	default:
 		return 0
 	}
