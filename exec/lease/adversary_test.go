@@ -18,6 +18,7 @@ import (
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/place"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
 
@@ -245,7 +246,7 @@ func TestForgedClaims(t *testing.T) {
 		} {
 			from, c := byte(1), good
 			forge(&from, &c)
-			conn, err := dialer{m, peerID{from}}.Control(t.Context(), n[2].id)
+			conn, err := dialer{m, peer.ID{from}}.Control(t.Context(), n[2].id)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -285,7 +286,7 @@ func TestInitiatorDies(t *testing.T) {
 		time.Sleep(7 * time.Second) // some beats
 		m.mu.Lock()
 		n[2].broken = true // from now on nothing of it comes through
-		conn := m.conns[[2]peerID{n[1].id, n[2].id}]
+		conn := m.conns[[2]peer.ID{n[1].id, n[2].id}]
 		m.mu.Unlock()
 		died := time.Now()
 		conn.Close()

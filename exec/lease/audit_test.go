@@ -13,6 +13,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 )
 
 // auditor wants everything made again, unless it is told otherwise.
@@ -27,7 +28,7 @@ func newAuditor() *auditor {
 	return &auditor{compared: make(chan [2]Made, 2*maxSuspects), suits: func(*action.Action) bool { return true }}
 }
 
-func (a *auditor) Draw(peerID) bool {
+func (a *auditor) Draw(peer.ID) bool {
 	a.drawn.Add(1)
 	return !a.believes
 }
@@ -64,7 +65,7 @@ type heldContent struct {
 	asked, let chan struct{}
 }
 
-func (h heldContent) Outputs(ctx context.Context, from peerID, fn digest.Function, r *repb.ActionResult) error {
+func (h heldContent) Outputs(ctx context.Context, from peer.ID, fn digest.Function, r *repb.ActionResult) error {
 	h.asked <- struct{}{}
 	<-h.let
 	return h.Content.Outputs(context.WithoutCancel(ctx), from, fn, r)
@@ -112,11 +113,11 @@ func (s spare) Execute(ctx context.Context, a *action.Action, o flight.Observer)
 }
 
 // inAudit runs a test with two nodes; the first audits what it finds at the second, and gives what it makes again to spare.
-func inAudit(t *testing.T, test func(t *testing.T, one, two *fakeNode, spare chan *fakeRun, audit *auditor)) {
+func inAudit(t *testing.T, test func(t *testing.T, one, two *fakeNode, spare chan *fakeRun, audit *auditor), bend ...func(*fakeNode, *InitiatorOptions)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t)
 		audit, again := newAuditor(), make(chan *fakeRun, 2*maxSuspects)
-		one := m.node(1, func(f *fakeNode, o *InitiatorOptions) { o.Auditor, o.Spare = audit, spare{f, again} })
+		one := m.node(1, append(bend, func(f *fakeNode, o *InitiatorOptions) { o.Auditor, o.Spare = audit, spare{f, again} })...)
 		two := m.node(2)
 		m.meet()
 		test(t, one, two, again, audit)
@@ -255,21 +256,49 @@ func TestAuditYields(t *testing.T) {
 	})
 }
 
-// TestCloseDuringAudit ends what is made again, and all that waits for it.
+// stuckContent never has the inputs that it is asked for.
+type stuckContent struct {
+	Content
+	asked chan struct{}
+}
+
+func (c stuckContent) Inputs(ctx context.Context, _ peer.ID, _ *action.Action) (int64, error) {
+	c.asked <- struct{}{}
+	<-ctx.Done()
+	return 0, context.Cause(ctx)
+}
+
+// TestCloseDuringAudit ends at once what is made again, however far that is, and all that waits for it.
 func TestCloseDuringAudit(t *testing.T) {
-	inAudit(t, func(t *testing.T, one, two *fakeNode, spare chan *fakeRun, audit *auditor) {
-		for _, name := range []string{"a", "b"} {
-			one.finds(two.action(name), two, "x")
-		}
-		again := <-spare
-		one.initiator.Close()
-		if again.ctx.Err() == nil || len(spare) != 0 || len(audit.compared) != 0 {
-			t.Errorf("%v, %d more, %d compared", again.ctx.Err(), len(spare), len(audit.compared))
-		}
-		one.finds(two.action("c"), two, "x")
-		time.Sleep(time.Hour)
-		if len(spare) != 0 {
-			t.Error("made again after the end")
-		}
-	})
+	var asked chan struct{} // of the time bubble that uses it
+	for name, c := range map[string]struct {
+		reach func(spare chan *fakeRun)
+		bend  []func(*fakeNode, *InitiatorOptions)
+	}{
+		"it waits until nothing else is done": {reach: func(chan *fakeRun) { time.Sleep(auditQuiet / 2) }},
+		"its inputs come": {func(chan *fakeRun) { <-asked }, []func(*fakeNode, *InitiatorOptions){func(_ *fakeNode, o *InitiatorOptions) {
+			asked = make(chan struct{}, 1)
+			o.Content = stuckContent{o.Content, asked}
+		}}},
+		"it runs": {reach: func(spare chan *fakeRun) { <-spare }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inAudit(t, func(t *testing.T, one, two *fakeNode, spare chan *fakeRun, audit *auditor) {
+				for _, name := range []string{"a", "b"} {
+					one.finds(two.action(name), two, "x")
+				}
+				c.reach(spare)
+				began := time.Now()
+				one.initiator.Close()
+				if took := time.Since(began); took > 0 {
+					t.Errorf("it ended after %s", took)
+				}
+				one.finds(two.action("c"), two, "x")
+				time.Sleep(time.Hour)
+				if len(spare) != 0 || len(audit.compared) != 0 {
+					t.Errorf("after the end %d are made again, %d were compared", len(spare), len(audit.compared))
+				}
+			}, c.bend...)
+		})
+	}
 }

@@ -28,9 +28,6 @@ import (
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
 
-// peerID shortens map keys.
-type peerID = peer.ID
-
 // fakeStore is a node's blobs in a map. It is Blobs and, with the mesh, Content.
 type fakeStore struct {
 	mesh *fakeMesh

@@ -16,6 +16,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/run"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 )
 
 // inMesh runs a test in a bubble of its own time, with nodes 1 to n that know each other.
@@ -130,7 +131,7 @@ func TestExecutorLost(t *testing.T) {
 		m.mu.Lock()
 		first.node.broken = true
 		m.mu.Unlock()
-		m.conns[[2]peerID{n[1].id, first.node.id}].Close()
+		m.conns[[2]peer.ID{n[1].id, first.node.id}].Close()
 		began := time.Now()
 		second := <-other.runs
 		if waited := time.Since(began); waited > TTL+2*time.Second {
@@ -156,7 +157,7 @@ func TestBrokenCall(t *testing.T) {
 		p := n[1].place(n[1].action("a"))
 		r := <-n[2].runs
 		m.mu.Lock()
-		key := [2]peerID{n[1].id, n[2].id}
+		key := [2]peer.ID{n[1].id, n[2].id}
 		m.conns[key].Close()
 		delete(m.conns, key)
 		m.mu.Unlock()
