@@ -198,17 +198,20 @@ func (p *pieces) get(ctx context.Context, piece *piece) {
 	if err != nil && ctx.Err() == nil && call.Err() != nil {
 		p.fetcher.standing.hung(id)
 	}
+	bytes := sizeOf(got)
 	if err == nil {
-		p.fetcher.brought(id, sizeOf(got), piece.began)
+		p.fetcher.brought(id, bytes, piece.began)
 	}
-	here := map[digest.Digest]bool{}
 	var fault error
 	for i, storing := range p.fetcher.options.Store.PutBatch(ctx, got) {
+		if storing == nil {
+			continue
+		}
+		bytes -= got[i].Digest.Size()
+		got[i].Data = nil
 		if errors.Is(storing, cas.ErrCorrupt) {
 			err = errLie
-			got[i].Data = nil
-		} else if storing != nil {
-			got[i].Data = nil
+		} else {
 			fault = storing
 		}
 	}
@@ -216,11 +219,10 @@ func (p *pieces) get(ctx context.Context, piece *piece) {
 		p.change(func() { p.settle(piece, nil, nil, nil) })
 		return
 	}
-	var bytes int64
+	here := map[digest.Digest]bool{}
 	for _, b := range got {
 		if b.Data != nil {
 			here[b.Digest] = true
-			bytes += b.Digest.Size()
 		}
 	}
 	p.judge(id, len(here), bytes, len(piece.wants), err)
