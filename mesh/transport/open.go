@@ -19,6 +19,7 @@ type opened struct {
 type tracked struct {
 	net.Conn
 	records *gathered // what Conn writes them to
+	sipped  int       // read since others could run; who reads has it, one at a time
 	closed  chan struct{}
 	once    sync.Once
 	onEnd   func()
@@ -54,10 +55,20 @@ func (t *tracked) Write(p []byte) (int, error) {
 	}
 }
 
-// Read implements net.Conn, and lets others run as Write does.
+// unbuffered has gRPC read frames straight into the buffers their messages are made of. What is below gathers already, TLS records
+// or a stream's frames, and a buffer between would be one more copy of all content.
+const unbuffered = 0
+
+// sip is how much is read before others may run: a TLS record.
+const sip = 16 << 10
+
+// Read implements net.Conn, and lets others run as Write does, but not after each of the few bytes that stand before a frame.
 func (t *tracked) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
-	runtime.Gosched()
+	if t.sipped += n; t.sipped >= sip {
+		t.sipped = 0
+		runtime.Gosched()
+	}
 	return n, err
 }
 

@@ -96,7 +96,7 @@ func Open(o Options) (*Transport, error) {
 	t.bulkServer = grpc.NewServer(append(guarded(o.Gate), grpc.MaxRecvMsgSize(MaxMessage), enforcement, grpc.StatsHandler(&t.traffic),
 		grpc.ForceServerCodecV2(newCodec(&t.buffers)), experimental.BufferPool(&t.buffers),
 		grpc.MaxConcurrentStreams(bulkStreams), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(2*window),
-		grpc.ReadBufferSize(Chunk), grpc.WriteBufferSize(Chunk))...)
+		grpc.ReadBufferSize(unbuffered), grpc.WriteBufferSize(Chunk))...)
 	t.host.SetStreamHandler(controlProtocol, t.accepted)
 	t.registerReach()
 	return t, nil
@@ -248,7 +248,7 @@ func (t *Transport) client(id peer.ID, in map[peer.ID]*grpc.ClientConn, dial fun
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.ForceCodecV2(newCodec(&t.buffers))),
 		experimental.WithBufferPool(&t.buffers),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(2*window),
-		grpc.WithReadBufferSize(Chunk), grpc.WithWriteBufferSize(Chunk),
+		grpc.WithReadBufferSize(unbuffered), grpc.WithWriteBufferSize(Chunk),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: greetTimeout,
 			Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second}}),
