@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"testing"
-	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
@@ -121,17 +120,12 @@ func TestLargeBlobsAreFoundElsewhere(t *testing.T) {
 	located := func(d digest.Digest) {
 		t.Helper()
 		x, y := ana.Node.content.company.Load(), ben.Node.content.company.Load()
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		eventually(t, "the index names ben alone", func() bool {
 			y.blobs.look()
 			_ = y.blobs.tend(t.Context(), y.onehop)
 			found, err := x.onehop.Find(t.Context(), []cid.Key{x.keyer.Blob(d)})
-			if err == nil && len(found[0]) == 1 && found[0][0] == ben.identity.ID() {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("the index names %v, %v", found, err)
-			}
-		}
+			return err == nil && len(found[0]) == 1 && found[0][0] == ben.identity.ID()
+		})
 	}
 	located(d)
 	located(digest.SHA256.Of(root))
@@ -166,27 +160,17 @@ func TestKadNodes(t *testing.T) {
 	x, y := ana.Node.content.company.Load(), ben.Node.content.company.Load()
 	large := digest.SHA256.Of(make([]byte, 300000))
 	for _, key := range []cid.Key{y.keyer.Result(action, ana.hostRoot()), y.keyer.Blob(large)} {
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		eventually(t, "the DHT names ana alone", func() bool {
 			x.blobs.look()
 			_ = x.blobs.tend(t.Context(), x.large())
 			found, err := y.kad.open().Find(t.Context(), []cid.Key{key})
-			if err == nil && len(found[0]) == 1 && found[0][0] == ana.identity.ID() {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("found %v, %v", found, err)
-			}
-		}
+			return err == nil && len(found[0]) == 1 && found[0][0] == ana.identity.ID()
+		})
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a walk out of time is a miss
-		r, err := ben.result(t, action)
-		if err == nil && ben.Node.store.Contains(large) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("result %v, %v", r, err)
-		}
-	}
+	eventually(t, "ben has result and blob", func() bool { // a walk out of time is a miss
+		_, err := ben.result(t, action)
+		return err == nil && ben.Node.store.Contains(large)
+	})
 }
 
 // TestMembersAreAsked: a blob that nobody was named for is found by asking the members, over the connection for small calls.

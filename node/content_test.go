@@ -64,15 +64,10 @@ func (s *started) knows(t testing.TB, of *started, action digest.Digest) {
 	t.Helper()
 	x := s.Node.content.company.Load()
 	key := x.keyer.Result(action, of.hostRoot())
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	eventually(t, "the summary has come", func() bool {
 		found, err := x.summary.Find(t.Context(), []cid.Key{key})
-		if err == nil && len(found[0]) > 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the summary did not come: %v, %v", found, err)
-		}
-	}
+		return err == nil && len(found[0]) > 0
+	})
 }
 
 // TestSecondNodeHits runs an action on one node; the other one has its result, with every byte, also when the first is gone.

@@ -108,16 +108,6 @@ func (s *sharing) lookup(b *testing.B, at int, locator locate.Locator) *lookup.L
 	return l
 }
 
-// wait polls, at most 60 s.
-func wait(b *testing.B, what string, is func() bool) {
-	b.Helper()
-	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.Fatal("it does not come about that " + what)
-		}
-	}
-}
-
 var benchRoot = actioncache.Root{7}
 
 func benchQuery(kind string, i int) lookup.Query {
@@ -153,7 +143,7 @@ func BenchmarkHit(b *testing.B) {
 			}
 		}
 		last := []cid.Key{s.keyer.Result(benchAction(kind, n-1), benchRoot)}
-		wait(b, "the summary has the last result", func() bool { return len(follows.Peers.Find(last)[0]) > 0 })
+		eventually(b, "the summary has the last result", func() bool { return len(follows.Peers.Find(last)[0]) > 0 })
 		conn, err := s.nodes[1].Control(b.Context(), s.nodes[0].ID())
 		if err != nil {
 			b.Fatal(err)
@@ -192,7 +182,7 @@ func BenchmarkMisses(b *testing.B) {
 		}
 	}
 	follows := s.summaries(b, 0)
-	wait(b, "all summaries have come", func() bool { return follows.Peers.Stat().Peers == nodes-1 })
+	eventually(b, "all summaries have come", func() bool { return follows.Peers.Stat().Peers == nodes-1 })
 	summaries, index := s.lookup(b, 0, follows), s.lookup(b, 0, s.served[0].OneHop)
 	dht := s.lookup(b, 0, s.kad(b, inKad))
 	miss := func(l *lookup.Lookup, kind string, n int) float64 {
@@ -242,7 +232,7 @@ func (s *sharing) kad(b *testing.B, n int) *kad.Locator {
 		}
 	}
 	key := []cid.Key{s.keyer.Result(benchAction("found in the DHT", 0), benchRoot)}
-	wait(b, "the DHT finds what its last node announced", func() bool {
+	eventually(b, "the DHT finds what its last node announced", func() bool {
 		if err := all[n-1].Announce(b.Context(), key); err != nil {
 			return false
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
@@ -16,18 +15,10 @@ import (
 	"github.com/buildmesh/buildmesh/node/power"
 )
 
-// copied waits until a node's copies stand as they should, at most 60 s.
+// copied waits until a node's copies stand as they should, at most 30 s.
 func (s *started) copied(t *testing.T, done func(replicate.Stat) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		now := s.Node.content.company.Load().copier.Stat()
-		if done(now) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("copies stay at %+v", now)
-		}
-	}
+	eventually(t, "copies stand as they should", func() bool { return done(s.Node.content.company.Load().copier.Stat()) })
 }
 
 // holds reports which of the results a node could give at once, and whether all their outputs are there.
