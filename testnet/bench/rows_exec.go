@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -59,30 +57,14 @@ func (p plan) action(ctx context.Context, s *Subject, root *repb.Digest) (*repb.
 
 // execute runs an action and waits for its result.
 func (s *Subject) execute(ctx context.Context, action *repb.Digest) error {
-	stream, err := s.exec.Execute(ctx, &repb.ExecuteRequest{ActionDigest: action})
+	response, err := s.exec.Execute(ctx, action)
 	if err != nil {
 		return err
 	}
-	for {
-		operation, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return errors.New("the stream ended before the operation was done")
-		}
-		if err != nil {
-			return err
-		}
-		if !operation.Done {
-			continue
-		}
-		response := &repb.ExecuteResponse{}
-		if err := operation.GetResponse().UnmarshalTo(response); err != nil {
-			return err
-		}
-		if response.Status.GetCode() != 0 || response.Result.GetExitCode() != 0 || response.CachedResult {
-			return fmt.Errorf("status %v, exit %d, cached %v", response.Status, response.Result.GetExitCode(), response.CachedResult)
-		}
-		return nil
+	if response.Result.GetExitCode() != 0 || response.CachedResult {
+		return fmt.Errorf("exit %d, cached %v", response.Result.GetExitCode(), response.CachedResult)
 	}
+	return nil
 }
 
 // actions prepares n distinct actions over one root.

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/buildmesh/buildmesh/testnet/sample"
 )
 
 // Subject is one server under measurement.
@@ -27,7 +29,7 @@ type Subject struct {
 	cas   repb.ContentAddressableStorageClient
 	ac    repb.ActionCacheClient
 	bytes bytestream.ByteStreamClient
-	exec  repb.ExecutionClient
+	exec  *sample.Client
 
 	process *os.Process
 	dir     string
@@ -132,7 +134,7 @@ func dial(ctx context.Context, name, address string) (*Subject, error) {
 	}
 	return &Subject{Name: name, conn: conn,
 		cas: repb.NewContentAddressableStorageClient(conn), ac: repb.NewActionCacheClient(conn),
-		bytes: bytestream.NewByteStreamClient(conn), exec: repb.NewExecutionClient(conn)}, nil
+		bytes: bytestream.NewByteStreamClient(conn), exec: sample.On(conn)}, nil
 }
 
 // PeakMemory is the largest resident set of the server's process so far, in MiB; 0 where it cannot be read.

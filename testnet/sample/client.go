@@ -33,10 +33,15 @@ func Dial(target string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return On(conn), nil
+}
+
+// On is the client of a connection.
+func On(conn *grpc.ClientConn) *Client {
 	return &Client{
 		conn, repb.NewContentAddressableStorageClient(conn), repb.NewExecutionClient(conn), repb.NewActionCacheClient(conn),
 		bspb.NewByteStreamClient(conn),
-	}, nil
+	}
 }
 
 // Conn is the connection, for what else is to be called.
