@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -12,6 +13,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/node/bridge"
+	"github.com/buildmesh/buildmesh/node/config"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
@@ -59,7 +61,7 @@ func (a journalAnswers) Why(ctx context.Context, q *controlv1.WhyRequest) (*cont
 	case errors.Is(err, journal.ErrUnknown) && q.Subject == "":
 		return nil, status.Error(codes.NotFound, "no client has asked this node for an action yet")
 	case errors.Is(err, journal.ErrUnknown):
-		return nil, status.Errorf(codes.NotFound, "no action and no target %q is in the journal; the last action is shown by: buildmesh why --last", q.Subject)
+		return nil, status.Errorf(codes.NotFound, "no action and no target %q is in the journal; %s", q.Subject, insteadOf(q.Subject, j.Targets()))
 	case err != nil:
 		return nil, status.Error(codes.Internal, err.Error())
 	}
@@ -74,6 +76,27 @@ func (a journalAnswers) Why(ctx context.Context, q *controlv1.WhyRequest) (*cont
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return answer, nil
+}
+
+// maxTried is how many targets are proposed for one that is not known.
+const maxTried = 3
+
+// insteadOf says what to ask for instead of a subject that is not known: the latest targets that contain it, else the one that is
+// written most like it, else the last action.
+func insteadOf(subject string, targets []string) string {
+	var near []string
+	for _, target := range targets {
+		if len(near) < maxTried && strings.Contains(target, subject) {
+			near = append(near, target)
+		}
+	}
+	if best := config.Nearest(subject, targets); len(near) == 0 && best != "" {
+		near = append(near, best)
+	}
+	if len(near) == 0 {
+		return "the last action is shown by: buildmesh why --last"
+	}
+	return "did you mean " + strings.Join(near, " or ") + "?"
 }
 
 // compare adds what differs from the action before.

@@ -56,7 +56,7 @@ func (s *started) why(t *testing.T, subject string) *controlv1.WhyResponse {
 // TestWhy: a node tells why it ran an action, what changed since the last one of its target, who gave a known result, and
 // who ran what did not fit here and why.
 func TestWhy(t *testing.T) {
-	p := newPair(t)
+	p := newPairOf(t, nil, []string{"exec.pools=default,big"})
 	if _, err := (journalAnswers{node: p.ben.Node}).Why(t.Context(), &controlv1.WhyRequest{}); status.Code(err) != codes.NotFound {
 		t.Errorf("why of nothing: %v", err)
 	}
@@ -88,8 +88,11 @@ func TestWhy(t *testing.T) {
 	}
 	eventually(t, "what nobody fulfils is noted", func() bool {
 		refused, err := (journalAnswers{node: p.ana.Node}).Why(t.Context(), &controlv1.WhyRequest{Subject: "//app:gpu"})
-		return err == nil && refused.Entry.Cache.Verdict == journalv1.Cache_VERDICT_REFUSED && strings.Contains(refused.Entry.Outcome.StatusText, `Pool="gpu"`)
+		return err == nil && refused.Entry.Cache.Verdict == journalv1.Cache_VERDICT_REFUSED && strings.Contains(refused.Entry.Outcome.StatusText, `Pool="gpu" is not offered (offered: default, big)`)
 	})
+	if _, err := (journalAnswers{node: p.ana.Node}).Why(t.Context(), &controlv1.WhyRequest{Subject: "gpu"}); status.Code(err) != codes.NotFound || !strings.HasSuffix(err.Error(), "did you mean //app:gpu?") {
+		t.Errorf("a target by its end: %v", err)
+	}
 
 	p.free()
 	if _, err := (lendingAnswers{lending: p.ben.lending}).Pause(t.Context(), &controlv1.PauseRequest{Now: true}); err != nil {
@@ -107,5 +110,19 @@ func TestWhy(t *testing.T) {
 	})
 	if e := p.ben.why(t, "//ben:it").Entry; e.Cache.Verdict != journalv1.Cache_VERDICT_HIT_MEMBER || e.Cache.From != "ana" || e.Output != "out" {
 		t.Errorf("%v", e)
+	}
+}
+
+// TestInsteadOf: who asks for a target that is not known is told of those that are like it.
+func TestInsteadOf(t *testing.T) {
+	targets := []string{"//app:grep_test", "//app:grep", "//lib:grep", "//tool:grep", "//lib:sed"}
+	for subject, want := range map[string]string{
+		"grep":      "did you mean //app:grep_test or //app:grep or //lib:grep?",
+		"//lib:set": "did you mean //lib:sed?",
+		"ffff":      "the last action is shown by: buildmesh why --last",
+	} {
+		if got := insteadOf(subject, targets); got != want {
+			t.Errorf("%q: %q, want %q", subject, got, want)
+		}
 	}
 }

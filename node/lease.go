@@ -236,13 +236,25 @@ func (m *machine) abilities() []string {
 	return all
 }
 
-// suits reports whether any member in sight fulfils a request.
-func (l *leasing) suits(r platform.Request) bool {
+// elsewhere reports whether any member in sight fulfils a request that this machine does not for the reason here: nil, or what
+// all of them together offer instead.
+func (l *leasing) elsewhere(r platform.Request, here error) error {
 	p := l.node.mesh.presence
-	return p != nil && slices.ContainsFunc(p.Roster.Now().In(roster.Alive), func(m roster.Member) bool {
+	if p == nil {
+		return here
+	}
+	for _, m := range p.Roster.Now().In(roster.Alive) {
 		heard, found := p.Book.Get(m.ID)
-		return found && r.Match(peerOf(m, heard).Offer) == nil
-	})
+		if !found {
+			continue
+		}
+		err := r.Match(peerOf(m, heard).Offer)
+		if err == nil {
+			return nil
+		}
+		here = platform.Nearer(here, err)
+	}
+	return here
 }
 
 // leaseCaller tells the lease service who calls.

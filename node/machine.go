@@ -223,8 +223,8 @@ func (m *machine) match(r platform.Request) error {
 		return m.placer.Suits(r)
 	}
 	err := m.here(r)
-	if err != nil && m.leasing != nil && m.leasing.suits(r) {
-		return nil
+	if err != nil && m.leasing != nil {
+		return m.leasing.elsewhere(r, err)
 	}
 	return err
 }

@@ -387,7 +387,7 @@ func TestForget(t *testing.T) {
 }
 
 func TestErrorsOfCreation(t *testing.T) {
-	refuse := &platform.MismatchError{Property: "Pool", Asked: "gpu", Offered: "none"}
+	refuse := &platform.MismatchError{Property: "Pool", Asked: "gpu", Offered: nil}
 	l := newLab(t, func(o *Options) {
 		o.MaxFlights = 1
 		o.Match = func(r platform.Request) error {

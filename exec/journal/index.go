@@ -111,6 +111,18 @@ func (x *index) find(q Query) (main int, also []int) {
 	return main, also
 }
 
+// targets gives every target once, the latest first.
+func (x *index) targets() (all []string) {
+	seen := map[unique.Handle[string]]bool{unique.Make(""): true}
+	for at := len(x.all) - 1; at >= 0; at-- {
+		if target := x.all[at].target; !seen[target] {
+			seen[target] = true
+			all = append(all, target.Value())
+		}
+	}
+	return all
+}
+
 // minHash is how much of a hash names an action.
 const minHash = 4
 

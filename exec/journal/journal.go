@@ -291,6 +291,13 @@ func (j *Journal) Find(q Query) (*Found, error) {
 	return f, nil
 }
 
+// Targets gives every target that an entry names once, the latest first.
+func (j *Journal) Targets() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.index.targets()
+}
+
 // Before gives the last entry before e with the same subject; nil when there is none.
 func (j *Journal) Before(e *journalv1.Entry) (*journalv1.Entry, error) {
 	return j.before(e, func(p *position) bool { return p.subject == e.Subject })

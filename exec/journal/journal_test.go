@@ -114,6 +114,9 @@ func TestLifeOfAJournal(t *testing.T) {
 		if _, err := j.Find(Query{Subject: "//none"}); !errors.Is(err, ErrUnknown) {
 			t.Errorf("what nobody asked for: %v", err)
 		}
+		if all := j.Targets(); !slices.Equal(all, []string{"//a", "//b"}) {
+			t.Errorf("targets %v", all)
+		}
 	}
 }
 

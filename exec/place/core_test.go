@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -263,6 +264,15 @@ func TestNoPeerMatches(t *testing.T) {
 		}
 	}
 	l := newLab(t, Options{})
+	l.peer(0)
+	for n, pools := range [][]string{{"default"}, {"default", "big"}} {
+		l.peer(byte(n+1), func(p *Peer) { p.Offer.Pools = pools })
+	}
+	l.submit(func(w *Work) { w.Platform.Pool = "huge" })
+	if e, ok := errors.AsType[*platform.MismatchError](l.Decisions()[0].(*Fail).Err); !ok || !slices.Equal(e.Offered, []string{"default", "big"}) {
+		t.Errorf("the pools that all offer: %v", e)
+	}
+	l = newLab(t, Options{})
 	l.peer(0)
 	l.peer(1, func(p *Peer) { p.Offer.OSFamily, p.Offer.Fingerprint = "macos", "others" })
 	l.submit(func(w *Work) { w.Class, w.Platform.OSFamily = Fingerprinted, "macos" })

@@ -1,9 +1,7 @@
 package place
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/buildmesh/buildmesh/exec/platform"
@@ -13,7 +11,7 @@ import (
 type match struct {
 	groups []*group
 	self   bool
-	err    error // when there are no groups: the nearest mismatch
+	err    error // when there are no groups: what those that come closest miss
 }
 
 // shapeOf is equal for Works that fit the same peers.
@@ -50,12 +48,12 @@ func (c *Core) match(it *item) match {
 			otherTools = true
 		case err == nil:
 			m.groups = append(m.groups, g)
-		case m.err == nil || farther(m.err, err):
-			m.err = err
+		default:
+			m.err = platform.Nearer(m.err, err)
 		}
 	}
 	if len(m.groups) == 0 && (m.err == nil || otherTools) {
-		m.err = &platform.MismatchError{Property: "host-fingerprint", Asked: "that of this machine", Offered: "others only"}
+		m.err = &platform.MismatchError{Property: "host-fingerprint", Asked: "that of this machine", Offered: []string{"others only"}}
 	}
 	if len(c.matches) >= 4096 {
 		clear(c.matches)
@@ -67,21 +65,4 @@ func (c *Core) match(it *item) match {
 // comparable reports whether results made by the group's tools are as good as ours.
 func (c *Core) comparable(g *group) bool {
 	return c.self != nil && g.offer.Fingerprint != "" && g.offer.Fingerprint == c.self.Offer.Fingerprint
-}
-
-// farther reports whether a names a property that is compared before b's: b came closer to a match.
-func farther(a, b error) bool { return rank(a) < rank(b) }
-
-// order in which platform.Request.Match compares.
-var matchOrder = []string{"OSFamily", "ISA", "Pool", "host-fingerprint", "cores", "min-mem"}
-
-func rank(err error) int {
-	e, ok := errors.AsType[*platform.MismatchError](err)
-	if !ok {
-		return -1
-	}
-	if at := slices.Index(matchOrder, e.Property); at >= 0 {
-		return at
-	}
-	return len(matchOrder)
 }

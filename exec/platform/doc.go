@@ -18,7 +18,7 @@
 // Promises: parsing and matching are pure, read no clock and no machine, and are safe for concurrent
 // use. Machine alone looks at the computer it runs on. Errors are *InvalidError (a known property with a
 // value that means nothing), *UnknownError (a property nobody here knows) and *MismatchError (a property
-// this offer does not fulfil); each names the property.
+// this offer does not fulfil; Nearer sums up those of several machines); each names the property.
 //
 // What it does not do: it reserves nothing (exec/slot does) and sets nothing up (exec/run does).
 //

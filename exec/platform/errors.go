@@ -1,6 +1,9 @@
 package platform
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // InvalidError says that a known property has a value that means nothing.
 type InvalidError struct {
@@ -21,13 +24,17 @@ func (e *UnknownError) Error() string {
 	return fmt.Sprintf("platform property %s=%q is unknown", e.Property, e.Value)
 }
 
-// MismatchError says that an offer does not fulfil a property.
+// MismatchError says that an offer, or several, do not fulfil a property.
 type MismatchError struct {
 	Property string
 	Asked    string
-	Offered  string
+	Offered  []string // a summed up one ends with "others" when there are too many
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("platform property %s=%q is not offered (offered: %s)", e.Property, e.Asked, e.Offered)
+	have := strings.Join(e.Offered, ", ")
+	if have == "" {
+		have = "none"
+	}
+	return fmt.Sprintf("platform property %s=%q is not offered (offered: %s)", e.Property, e.Asked, have)
 }

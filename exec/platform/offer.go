@@ -3,7 +3,6 @@ package platform
 import (
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // Offer is what one machine has. The zero value of a field offers nothing of it, except that
@@ -82,11 +81,10 @@ func (r Request) matchSetup(o Offer) error {
 }
 
 func mismatch(property, asked string, offered ...string) error {
-	have := strings.Join(offered, ", ")
-	if have == "" {
-		have = "none"
+	if len(offered) == 1 && offered[0] == "" {
+		offered = nil
 	}
-	return &MismatchError{Property: property, Asked: asked, Offered: have}
+	return &MismatchError{Property: property, Asked: asked, Offered: offered}
 }
 
 func formatCores(cores float64) string { return strconv.FormatFloat(cores, 'f', -1, 64) }

@@ -220,3 +220,37 @@ func TestPretend(t *testing.T) {
 		}
 	}
 }
+
+// TestNearer: of several refusals the one that came closest counts, and equal ones are summed up.
+func TestNearer(t *testing.T) {
+	system, pool := mismatch("OSFamily", "macos", "linux"), mismatch("Pool", "huge", "default", "big")
+	other := errors.New("another")
+	for _, c := range []struct {
+		a, b, want error
+	}{
+		{system, pool, pool},
+		{pool, system, pool},
+		{nil, pool, pool},
+		{pool, nil, pool},
+		{other, pool, pool},
+		{pool, other, pool},
+		{pool, mismatch("Pool", "large", "small"), pool},
+		{pool, mismatch("Pool", "huge", "big", "small"), mismatch("Pool", "huge", "default", "big", "small")},
+		{mismatch("host-fingerprint", "x", ""), mismatch("host-fingerprint", "x", "y"), mismatch("host-fingerprint", "x", "y")},
+		{mismatch("network", "on", "off"), mismatch("unixUID", "0"), mismatch("network", "on", "off")},
+	} {
+		if got := Nearer(c.a, c.b); got.Error() != c.want.Error() {
+			t.Errorf("Nearer(%v, %v) = %v, want %v", c.a, c.b, got, c.want)
+		}
+	}
+	if pool.(*MismatchError).Error() != `platform property Pool="huge" is not offered (offered: default, big)` {
+		t.Errorf("summing up changed what was summed up: %v", pool)
+	}
+	var many error
+	for cores := range 40 {
+		many = Nearer(many, mismatch("cores", "64", formatCores(float64(cores))))
+	}
+	if want := `platform property cores="64" is not offered (offered: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, others)`; many.Error() != want {
+		t.Errorf("%v, want %s", many, want)
+	}
+}

@@ -261,8 +261,8 @@ func TestNearest(t *testing.T) {
 	for typed, want := range map[string]string{
 		"store.maxsize": "store.max_size", "log.levle": "log.level", "stor.min_free": "store.min_free", "weather": "",
 	} {
-		if got := nearest(typed, names); got != want {
-			t.Errorf("nearest(%s) = %q, want %q", typed, got, want)
+		if got := Nearest(typed, names); got != want {
+			t.Errorf("Nearest(%s) = %q, want %q", typed, got, want)
 		}
 	}
 	if d := distance("kitten", "sitting"); d != 3 {

@@ -86,7 +86,7 @@ func (l *loader) hint(name string) string {
 		names = append(names, n)
 	}
 	sort.Strings(names)
-	if best := nearest(name, names); best != "" {
+	if best := Nearest(name, names); best != "" {
 		return fmt.Sprintf("; did you mean %s?", best)
 	}
 	return "; `buildmesh config show` lists all"
@@ -115,7 +115,7 @@ func (l *loader) environ(env map[string]string) {
 			known = append(known, e)
 		}
 		sort.Strings(known)
-		if best := nearest(v, known); best != "" {
+		if best := Nearest(v, known); best != "" {
 			l.fail("%s: unknown variable; did you mean %s?", v, best)
 		} else {
 			l.fail("%s: unknown variable; `buildmesh config show` lists all keys", v)

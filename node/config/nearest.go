@@ -1,8 +1,8 @@
 package config
 
-// nearest is the candidate with the smallest edit distance to s, or "" when even that one differs in
+// Nearest is the candidate with the smallest edit distance to s, or "" when even that one differs in
 // more than a third of its characters. Among equals the first wins.
-func nearest(s string, candidates []string) string {
+func Nearest(s string, candidates []string) string {
 	best, least := "", 0
 	for _, c := range candidates {
 		if d := distance(s, c); best == "" || d < least {
