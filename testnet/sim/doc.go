@@ -23,6 +23,7 @@
 // seconds are not those of a real mesh.
 //
 //	go run ./testnet/sim              the table and the picture, into out/sim (-small: up to 300 nodes)
+//	go run ./testnet/sim -nodes 1000 -actions 40: one mesh only, with 40 actions for every slot
 //	go run ./testnet/sim -rates       decisions a second at 100, 1,000 and 10,000 nodes
 //	go test ./testnet/sim -v -large   asserts the ratios with up to 1,000 nodes (minutes)
 //	go run ./testnet/sim -record LOG  testdata/cpp.trace.gz, from what BenchmarkRecord of testnet/clients wrote

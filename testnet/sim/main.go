@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -44,6 +45,8 @@ func sceneOf(nodes int, disturbed bool, seed uint64) scene {
 func main() {
 	out := flag.String("out", "out/sim", "directory of sim.md and sim.svg")
 	small := flag.Bool("small", false, "up to 300 nodes only")
+	nodes := flag.Int("nodes", 0, "of the only mesh to play; 0: meshes of all sizes")
+	actions := flag.Int("actions", 0, "for every slot; 0: 10 to 60, by the size of the mesh")
 	seed := flag.Uint64("seed", 1, "of everything that is random")
 	rates := flag.Bool("rates", false, "measure decisions a second instead")
 	log := flag.String("record", "", "execution log of Bazel to make testnet/sim/testdata/cpp.trace.gz of instead")
@@ -59,7 +62,10 @@ func main() {
 		if *small {
 			sizes = sizes[:5]
 		}
-		err = compare(sizes, *seed, *out)
+		if *nodes > 0 {
+			sizes = []int{*nodes}
+		}
+		err = compare(scenes(sizes, *actions, *seed), *out)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
@@ -73,19 +79,28 @@ type row struct {
 	outcomes []outcome // of policies
 }
 
-// compare plays every scene under every policy, and writes the table and the picture into dir.
-func compare(sizes []int, seed uint64, dir string) error {
-	fmt.Printf("seed %d\n", seed)
-	var rows []row
+// scenes are those of meshes of some sizes, calm and then disturbed; perSlot 0 leaves the actions for every slot to sceneOf.
+func scenes(sizes []int, perSlot int, seed uint64) (all []scene) {
 	for _, disturbed := range []bool{false, true} {
 		for _, nodes := range sizes {
-			r := row{scene: sceneOf(nodes, disturbed, seed)}
-			for _, p := range policies {
-				r.outcomes = append(r.outcomes, p.play(r.scene))
-			}
-			rows = append(rows, r)
-			fmt.Printf("%s: makespan %.1f s, %.2f of clairvoyant\n", r.scene, r.outcomes[1].makespan, r.outcomes[1].makespan/r.outcomes[0].makespan)
+			s := sceneOf(nodes, disturbed, seed)
+			s.perSlot = cmp.Or(perSlot, s.perSlot)
+			all = append(all, s)
 		}
+	}
+	return all
+}
+
+// compare plays every scene under every policy, and writes the table and the picture into dir.
+func compare(scenes []scene, dir string) error {
+	var rows []row
+	for _, s := range scenes {
+		r := row{scene: s}
+		for _, p := range policies {
+			r.outcomes = append(r.outcomes, p.play(s))
+		}
+		rows = append(rows, r)
+		fmt.Printf("%s, seed %d: makespan %.1f s, %.3f of clairvoyant\n", s, s.seed, r.outcomes[1].makespan, r.outcomes[1].makespan/r.outcomes[0].makespan)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

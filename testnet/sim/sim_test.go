@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -127,6 +128,19 @@ func TestRecord(t *testing.T) {
 	}
 	if _, err := readTrace([]byte("no gzip")); err == nil {
 		t.Error("a trace that is none was read")
+	}
+}
+
+// -actions stands for what sceneOf chooses, in every scene, calm and disturbed.
+func TestScenes(t *testing.T) {
+	chosen, asked := scenes([]int{30, 1000}, 0, 7), scenes([]int{1000}, 40, 7)
+	want := []scene{sceneOf(30, false, 7), sceneOf(1000, false, 7), sceneOf(30, true, 7), sceneOf(1000, true, 7)}
+	if !slices.Equal(chosen, want) {
+		t.Errorf("%+v", chosen)
+	}
+	want = []scene{{nodes: 1000, initiators: 32, perSlot: 40, seed: 7}, {nodes: 1000, initiators: 32, perSlot: 40, disturbed: true, seed: 7}}
+	if !slices.Equal(asked, want) {
+		t.Errorf("%+v", asked)
 	}
 }
 
