@@ -39,7 +39,7 @@ type demand struct {
 // demand gathers what it takes to place an item.
 func (c *Core) demand(it *item) demand {
 	d := demand{item: it, estimate: c.history.Of(it.Mnemonic)}
-	d.need = needOf(it, d.estimate)
+	d.need = needAfter(it, d.estimate)
 	for _, id := range c.roots.holders[it.Root] {
 		if n := c.peers[id]; n != nil {
 			d.holders = append(d.holders, n)

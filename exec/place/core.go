@@ -211,7 +211,7 @@ func (c *Core) reserve(it *item, n *node, table []Score, hedge bool) *Reserve {
 func (c *Core) try(it *item, n *node, hedge bool) *Reserve {
 	c.queue.remove(it, true)
 	it.attempts++
-	cores, bytes := needOf(it, c.history.Of(it.Mnemonic)).at(n)
+	cores, bytes := c.needOf(it).at(n)
 	t := &try{
 		Try: Try{Work: it.ID, Attempt: it.attempts}, item: it, node: n,
 		cores: cores, bytes: bytes, hedge: hedge, reserved: c.now,
@@ -241,7 +241,10 @@ type need struct {
 
 // needOf is what an item asks for, else what its kind needed before; and more memory than it asks for, when others of its kind
 // ran out of that.
-func needOf(it *item, before Estimate) need {
+func (c *Core) needOf(it *item) need { return needAfter(it, c.history.Of(it.Mnemonic)) }
+
+// needAfter is needOf with what the kind needed before at hand.
+func needAfter(it *item, before Estimate) need {
 	d := need{cores: it.Platform.Cores, bytes: max(it.memory, before.StarvedBytes), asked: it.memory}
 	if d.cores == 0 {
 		d.cores = max(before.Cores, 1)

@@ -25,7 +25,7 @@ func (c *Core) leaveTickets(it *item) {
 		members += len(g.members)
 	}
 	want := min(c.options.Tickets, 2*c.queue.counts[it.Invocation], members)
-	w := wish{it.Invocation, needOf(it, c.history.Of(it.Mnemonic)).cores}
+	w := wish{it.Invocation, c.needOf(it).cores}
 	if c.tickets[w] >= want {
 		return
 	}
@@ -47,7 +47,7 @@ func (c *Core) leaveTickets(it *item) {
 
 // leave puts a ticket at n, unless there is one.
 func (c *Core) leave(it *item, n *node) {
-	d := needOf(it, c.history.Of(it.Mnemonic))
+	d := c.needOf(it)
 	cores, bytes := d.at(n)
 	w := wish{it.Invocation, cores}
 	if _, left := n.tickets[w]; left {
