@@ -28,7 +28,7 @@ type Core struct {
 	self    *node
 	groups  map[string]*group
 	order   []*group // the groups in the order they came
-	matches map[string]match
+	matches map[shape]match
 	roots   *roots
 	tickets map[wish]int // left, by what their Works reserve at a peer that has it
 
@@ -43,7 +43,7 @@ type Core struct {
 // item is a Work in flight.
 type item struct {
 	Work
-	shape    string // Works of one shape fit the same peers
+	shape    shape
 	waits    *list.Element
 	tries    []*try
 	attempts int32
@@ -79,7 +79,7 @@ func New(o Options, h *History) *Core {
 	}
 	return &Core{
 		options: o.withDefaults(), random: rand.New(rand.NewPCG(o.Seed, 1)), history: h,
-		peers: map[peer.ID]*node{}, groups: map[string]*group{}, matches: map[string]match{}, roots: newRoots(), tickets: map[wish]int{},
+		peers: map[peer.ID]*node{}, groups: map[string]*group{}, matches: map[shape]match{}, roots: newRoots(), tickets: map[wish]int{},
 		items: map[uint64]*item{}, queue: queue{counts: map[string]int{}},
 	}
 }
@@ -172,7 +172,7 @@ func (c *Core) dispatch() {
 
 func (c *Core) placeWaiting() {
 	misses := 0
-	missed := map[string]bool{}
+	missed := map[shape]bool{}
 	c.queue.each(func(it *item) bool {
 		if missed[it.shape] && it.excluded == nil {
 			misses++

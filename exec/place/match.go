@@ -3,6 +3,7 @@ package place
 import (
 	"fmt"
 	"strings"
+	"unique"
 
 	"github.com/buildmesh/buildmesh/exec/platform"
 )
@@ -14,14 +15,18 @@ type match struct {
 	err    error // when there are no groups: what those that come closest miss
 }
 
-// shapeOf is equal for Works that fit the same peers.
-func shapeOf(it *item) string {
+// shape is equal for Works that fit the same peers. Whoever goes through many Works compares handles: the text of each would be
+// far away in memory.
+type shape = unique.Handle[string]
+
+// shapeOf gives the shape of an item.
+func shapeOf(it *item) shape {
 	p := it.Platform
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s %q %s %s %g %d", it.Class, p.OSFamily, p.ISA, p.Pool, p.Fingerprint, p.Cores, it.memory)
 	fmt.Fprintf(&b, " %t %t %t %q %q %q %q %t", p.UID != nil, p.GID != nil, p.Network, p.ContainerImage, p.ChrootRoot, p.RemoteAPIsSocket, p.InputRoot, p.Local)
 	b.WriteString(it.Mnemonic) // decides what is reserved
-	return b.String()
+	return unique.Make(b.String())
 }
 
 // match gives the groups that it may run in.
