@@ -229,6 +229,9 @@ func (c *Cache) fill(ctx context.Context, r *Root) error {
 	if err != nil || len(absent) == 0 {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err // else a build that is quick would be as good an answer
+	}
 	var files []digest.Digest
 	seen := map[digest.Digest]bool{}
 	for _, i := range absent {
