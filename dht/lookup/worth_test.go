@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -52,48 +53,50 @@ func (w *world) expecting(t *testing.T, at int, name string, run time.Duration) 
 }
 
 // The other site is asked as long as nobody knows how far it is; then only for what takes longer to run than to fetch. What
-// was not asked for is no miss that is remembered.
+// was not asked for is no miss that is remembered. Time stands still between messages, so no answer comes too late.
 func TestCheapActionsStayAtTheirSite(t *testing.T) {
-	const delay = 20 * time.Millisecond
-	w := newSites(t, []string{"a", "a", "b", "b", "b"}, receipt.Policy{Agree: 1}, nil)
-	w.net.SetDelay(delay)
-	w.connected(t)
-	_, others := w.bridges("b")
-	maker := others[0]
-	const far = 6
-	name := func(i int) string { return fmt.Sprint("far ", i) }
-	for i := range far {
-		w.nodes[maker].build(t, name(i), name(i))
-	}
-	w.spread(t, name(far-1), maker)
-	if !w.expecting(t, 0, name(0), time.Nanosecond) {
-		t.Fatal("the first result is not found: nobody knows yet how far it is")
-	}
-	for i := 1; i < distance.Enough; i++ {
-		if !w.expecting(t, 0, name(i), time.Hour) {
-			t.Fatalf("%s is not found", name(i))
+	synctest.Test(t, func(t *testing.T) {
+		const delay = 20 * time.Millisecond
+		w := newSites(t, []string{"a", "a", "b", "b", "b"}, receipt.Policy{Agree: 1}, nil)
+		w.net.SetDelay(delay)
+		w.connected(t)
+		_, others := w.bridges("b")
+		maker := others[0]
+		const far = 6
+		name := func(i int) string { return fmt.Sprint("far ", i) }
+		for i := range far {
+			w.nodes[maker].build(t, name(i), name(i))
 		}
-	}
-	if d := w.nodes[0].distance.To("b"); d.RTT < 2*delay || d.RTT > time.Second {
-		t.Fatalf("a way there and back takes %v, want 40 ms", d.RTT)
-	}
-	before := w.net.Crossed()
-	for i := distance.Enough; i < far; i++ {
-		if w.expecting(t, 0, name(i), 3*delay) {
-			t.Errorf("%s is found though it takes less to run", name(i))
+		w.spread(t, name(far-1), maker)
+		if !w.expecting(t, 0, name(0), time.Nanosecond) {
+			t.Fatal("the first result is not found: nobody knows yet how far it is")
 		}
-	}
-	if n := w.net.Crossed() - before; n != 0 {
-		t.Errorf("cheap actions sent %d messages to the other site", n)
-	}
-	if s := w.nodes[0].lookup.Stat(); s.Spared != far-distance.Enough || s.Negative != 0 {
-		t.Errorf("%+v after %d lookups that were not worth it", s, far-distance.Enough)
-	}
-	for i := distance.Enough; i < far; i++ {
-		if !w.expecting(t, 0, name(i), time.Hour) {
-			t.Errorf("%s is not found though it takes an hour to run", name(i))
+		for i := 1; i < distance.Enough; i++ {
+			if !w.expecting(t, 0, name(i), time.Hour) {
+				t.Fatalf("%s is not found", name(i))
+			}
 		}
-	}
+		if d := w.nodes[0].distance.To("b"); d.RTT != 2*delay {
+			t.Fatalf("a way there and back takes %v, want %v", d.RTT, 2*delay)
+		}
+		before := w.net.Crossed()
+		for i := distance.Enough; i < far; i++ {
+			if w.expecting(t, 0, name(i), 3*delay) {
+				t.Errorf("%s is found though it takes less to run", name(i))
+			}
+		}
+		if n := w.net.Crossed() - before; n != 0 {
+			t.Errorf("cheap actions sent %d messages to the other site", n)
+		}
+		if s := w.nodes[0].lookup.Stat(); s.Spared != far-distance.Enough || s.Negative != 0 {
+			t.Errorf("%+v after %d lookups that were not worth it", s, far-distance.Enough)
+		}
+		for i := distance.Enough; i < far; i++ {
+			if !w.expecting(t, 0, name(i), time.Hour) {
+				t.Errorf("%s is not found though it takes an hour to run", name(i))
+			}
+		}
+	})
 }
 
 // Blobs of other sites tell how fast bytes come from there, those that travel together and those that travel alone.
