@@ -109,3 +109,40 @@ func TestTurnsAtAMember(t *testing.T) {
 	freeCleo()
 	p.ben.lets(t, p.ben.Node.store.Stat().Pinned)
 }
+
+// TestEvictedIsNotSentBack: an action that a member sent away runs at another one, though the first has room and would take it again.
+func TestEvictedIsNotSentBack(t *testing.T) {
+	p := newPair(t)
+	cleo := executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=cleo", "exec.cores=1"})...)
+	cleo.joins(t, p.ana)
+	eventually(t, "ana knows what cleo lends", func() bool {
+		_, known := p.ana.mesh.presence.Book.Get(cleo.identity.ID())
+		return known
+	})
+	stream := p.ana.opened(t, p.ana.action(t, "sleep 3; cat in > out"))
+	first, second := p.ben, cleo
+	eventually(t, "a member runs it", func() bool {
+		if cleo.lending.guests.Load() == 1 {
+			first, second = cleo, p.ben
+		}
+		return first.lending.guests.Load() == 1
+	})
+	first.machine.leasing.executor.Evict(0)
+	if r := response(t, stream); r.Result.GetExecutionMetadata().GetWorker() != second.config.Node.Name || r.Result.GetExitCode() != 0 {
+		t.Errorf("%v", r)
+	}
+	var went []string
+	refused := ""
+	for _, a := range p.ana.why(t, "").Entry.Placing.Attempts {
+		went = append(went, a.Name)
+		for _, s := range a.Scores {
+			if s.Name == first.config.Node.Name {
+				refused = s.Refused
+			}
+		}
+	}
+	if want := []string{first.config.Node.Name, second.config.Node.Name}; !slices.Equal(went, want) || refused != "failed there before" {
+		t.Errorf("it went to %q, want %q; of the first is said %q", went, want, refused)
+	}
+	p.free()
+}
