@@ -3,9 +3,13 @@ package node
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -24,6 +28,25 @@ import (
 
 // another makes something else in each run.
 const another = "cat /proc/sys/kernel/random/uuid > out; "
+
+// untilEnded is a part of a script that goes on until endRuns.
+var untilEnded = "sleep 1" + strconv.Itoa(1_000_000+os.Getpid()) + " || true"
+
+// endRuns lets the scripts go on that wait in untilEnded, and reports whether there were any.
+func endRuns() (any bool) {
+	wanted := strings.ReplaceAll(strings.TrimSuffix(untilEnded, " || true"), " ", "\x00") + "\x00"
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if line, err := os.ReadFile(filepath.Join(dir, "cmdline")); err != nil || string(line) != wanted {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		if p, err := os.FindProcess(pid); err == nil && p.Signal(syscall.SIGTERM) == nil {
+			any = true
+		}
+	}
+	return any
+}
 
 // waiting has both members asked for an action, and gives the streams when ana waits for ben, who runs it.
 func (p *pair) waiting(t testing.TB, script string) (d digest.Digest, ben, ana repb.Execution_ExecuteClient) {
@@ -62,8 +85,9 @@ func outOf(t testing.TB, r *repb.ExecuteResponse) string {
 func TestEqualActionsOfTwoMembersRunOnce(t *testing.T) {
 	noLeaks(t)
 	p := newPair(t)
-	d, first, later := p.waiting(t, another+"sleep 2")
+	d, first, later := p.waiting(t, another+untilEnded)
 	p.ana.executed(t, p.ana.action(t, "echo beside > out"))
+	eventually(t, "ben's run goes on", endRuns)
 	b, a := response(t, first), response(t, later)
 	if outOf(t, a) != outOf(t, b) || a.CachedResult || a.Message != "merged with ben's" || a.Result.ExecutionMetadata.GetWorker() != "ben" {
 		t.Errorf("ben: %v\nana: %v", b, a)
@@ -208,11 +232,12 @@ func TestMergedResultIsBelievedLikeAll(t *testing.T) {
 // nobody's run of it is waited for any more.
 func TestMergedResultIsMadeAgain(t *testing.T) {
 	p := newPair(t, "mesh.audit=100")
-	d, first, later := p.waiting(t, another+"sleep 1")
+	d, first, later := p.waiting(t, another+untilEnded)
+	eventually(t, "ben's run goes on", endRuns)
 	if outOf(t, response(t, later)) != outOf(t, response(t, first)) {
 		t.Fatal("it was not merged")
 	}
-	eventually(t, "ana has made it again", func() bool { return p.ana.machine.auditor.disputed.Load() == 1 })
+	eventually(t, "ana has made it again", func() bool { return !endRuns() && p.ana.machine.auditor.disputed.Load() == 1 })
 	a := &action.Action{Digest: d}
 	eventually(t, "both words are kept", func() bool { return len(p.disputes(t)) == 1 })
 	if _, shared := (mergedResults{p.ana.machine.leasing}).Key(t.Context(), a); shared {
