@@ -14,7 +14,7 @@ import (
 
 // look is how the parts of a frame appear.
 type look interface {
-	slot(letter rune, text string) string // text of an initiator's colour
+	slot(number int, text string) string // text of an initiator's colour
 	faint(text string) string
 	title(text string) string
 	alarm(text string) string
@@ -23,10 +23,10 @@ type look interface {
 // plainLook has no colours.
 type plainLook struct{}
 
-func (plainLook) slot(_ rune, text string) string { return text }
-func (plainLook) faint(text string) string        { return text }
-func (plainLook) title(text string) string        { return text }
-func (plainLook) alarm(text string) string        { return text }
+func (plainLook) slot(_ int, text string) string { return text }
+func (plainLook) faint(text string) string       { return text }
+func (plainLook) title(text string) string       { return text }
+func (plainLook) alarm(text string) string       { return text }
 
 // colourLook is for terminals. What they cannot show, bubbletea leaves out.
 type colourLook struct{}
@@ -34,8 +34,8 @@ type colourLook struct{}
 // palette is colours that can be told apart on light and on dark ground.
 var palette = []ansi.IndexedColor{33, 208, 70, 163, 37, 172, 99, 160, 28, 130}
 
-func (colourLook) slot(letter rune, text string) string {
-	return ansi.Style{}.ForegroundColor(ansi.BrightWhite).BackgroundColor(palette[int(letter)%len(palette)]).Styled(text)
+func (colourLook) slot(number int, text string) string {
+	return ansi.Style{}.ForegroundColor(ansi.BrightWhite).BackgroundColor(palette[number%len(palette)]).Styled(text)
 }
 func (colourLook) faint(text string) string { return ansi.Style{}.Faint().Styled(text) }
 func (colourLook) title(text string) string { return ansi.Style{}.Bold().Styled(text) }
@@ -115,7 +115,11 @@ func (m *topModel) headline() string {
 	}
 	text += fmt.Sprintf("; %s of %s cores busy", human.Cores(tenths(busy)), human.Cores(tenths(cores)))
 	if a.Queued > 0 {
-		text += fmt.Sprintf("; %s actions wait here", human.Count(a.Queued))
+		waiting := human.Count(a.Queued) + " actions wait here"
+		if a.Queued == 1 {
+			waiting = "1 action waits here"
+		}
+		text += "; " + waiting
 	}
 	return text
 }
@@ -188,8 +192,8 @@ func (m *topModel) slots(l look, one *controlv1.Machine, cells int) string {
 		}
 	}
 	for _, s := range one.Shares {
-		letter := m.letter(s)
-		draw(s.Cores, func(text string) string { return l.slot(letter, text) }, string(letter))
+		mark := m.mark(s)
+		draw(s.Cores, func(text string) string { return l.slot(mark.number, text) }, string(mark.letter))
 	}
 	if busy, known := busyOf(one); busy > known {
 		draw(busy-known, l.faint, "?")
@@ -201,18 +205,18 @@ func (m *topModel) slots(l look, one *controlv1.Machine, cells int) string {
 // legend tells which letter is which initiator.
 func (m *topModel) legend(l look) []string {
 	type initiator struct {
-		name   string
-		letter rune
-		cores  float64
+		name  string
+		mark  mark
+		cores float64
 	}
 	var all []initiator
 	for _, one := range m.answer.Machines {
 		for _, s := range one.Shares {
-			letter := m.letter(s)
-			if i := slices.IndexFunc(all, func(x initiator) bool { return x.letter == letter }); i >= 0 {
+			mark := m.mark(s)
+			if i := slices.IndexFunc(all, func(x initiator) bool { return x.mark.letter == mark.letter }); i >= 0 {
 				all[i].cores += s.Cores
 			} else {
-				all = append(all, initiator{clean(s.Name), letter, s.Cores})
+				all = append(all, initiator{clean(s.Name), mark, s.Cores})
 			}
 		}
 	}
@@ -222,7 +226,7 @@ func (m *topModel) legend(l look) []string {
 	slices.SortStableFunc(all, func(a, b initiator) int { return strings.Compare(a.name, b.name) })
 	text := "for:"
 	for _, x := range all {
-		text += fmt.Sprintf("  %s %s %s", l.slot(x.letter, string(x.letter)), x.name, human.Cores(tenths(x.cores)))
+		text += fmt.Sprintf("  %s %s %s", l.slot(x.mark.number, string(x.mark.letter)), x.name, human.Cores(tenths(x.cores)))
 	}
 	return []string{text, ""}
 }

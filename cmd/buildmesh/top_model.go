@@ -29,11 +29,11 @@ type topModel struct {
 	err     error                  // of the last question
 	failed  time.Time              // the first failure since the last answer
 	now     time.Time              // of the last news
-	letters map[string]rune        // initiators by peer id, in the order they were seen
+	marks   map[string]mark        // of initiators by peer id
 }
 
 func newTopModel(ask func() tea.Msg) *topModel {
-	return &topModel{ask: ask, letters: map[string]rune{}}
+	return &topModel{ask: ask, marks: map[string]mark{}}
 }
 
 // Init implements tea.Model.
@@ -86,26 +86,33 @@ func (m *topModel) heard(news topNews) {
 	m.answer, m.at, m.err = news.answer, news.at, nil
 	for _, machine := range news.answer.Machines {
 		for _, s := range machine.Shares {
-			m.letter(s)
+			m.mark(s)
 		}
 	}
 }
 
-// letter stands for an initiator as long as top runs: the first of its name that is not taken, else any.
-func (m *topModel) letter(s *controlv1.Share) rune {
-	if l, known := m.letters[s.PeerId]; known {
-		return l
+// mark stands for an initiator as long as top runs.
+type mark struct {
+	letter rune // the first of its name that is not taken, else any
+	number int  // in the order they were seen; its colour
+}
+
+// mark gives an initiator's mark, a new one when it is seen for the first time.
+func (m *topModel) mark(s *controlv1.Share) mark {
+	if is, known := m.marks[s.PeerId]; known {
+		return is
 	}
+	is := mark{'+', len(m.marks)} // more initiators than letters
 	taken := map[rune]bool{}
-	for _, l := range m.letters {
-		taken[l] = true
+	for _, other := range m.marks {
+		taken[other.letter] = true
 	}
 	for _, l := range s.Name + "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ" {
 		if (l >= 'a' && l <= 'z' || l >= 'A' && l <= 'Z' || l >= '0' && l <= '9') && !taken[l] {
-			m.letters[s.PeerId] = l
-			return l
+			is.letter = l
+			break
 		}
 	}
-	m.letters[s.PeerId] = '+' // more initiators than letters
-	return '+'
+	m.marks[s.PeerId] = is
+	return is
 }

@@ -115,8 +115,19 @@ func TestTopFits(t *testing.T) {
 			}
 		}
 	}
-	if a, b := m.letters["1"], m.letters["2"]; a != 'a' || b != 'n' {
-		t.Errorf("ana is %c, anton is %c", a, b)
+	if a, b := m.marks["1"], m.marks["2"]; a != (mark{'a', 0}) || b != (mark{'n', 1}) {
+		t.Errorf("ana is %v, anton is %v", a, b)
+	}
+}
+
+// TestTopColours: two initiators have two colours, whatever their letters are.
+func TestTopColours(t *testing.T) {
+	m := newTopModel(nil)
+	m.heard(topNews{at: whyNow, answer: &controlv1.TopResponse{Queued: 1, Machines: []*controlv1.Machine{{Name: "n1", Cores: 2, Answered: true,
+		Shares: []*controlv1.Share{{Name: "n1", PeerId: "1", Cores: 1}, {Name: "n2", PeerId: "2", Cores: 1}}}}}})
+	want := "n1       \x1b[97;48;5;33mn\x1b[m\x1b[97;48;5;208m2\x1b[m     2 of 2\n"
+	if text := m.frame(colourLook{}); !strings.Contains(text, want) || !strings.Contains(text, "; 1 action waits here") {
+		t.Errorf("%q lacks %q", text, want)
 	}
 }
 
