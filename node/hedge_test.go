@@ -22,7 +22,7 @@ func TestCompletedHedgeIsCompared(t *testing.T) {
 	cleo := executing(t, t.TempDir(), slices.Concat(lender, []string{"node.name=cleo", "exec.cores=1"})...)
 	cleo.joins(t, p.ana)
 	free := cleo.occupied(t)
-	odd := p.ana.action(t, "head -c 12M /dev/urandom > out")
+	odd := p.ana.action(t, "head -c 16M /dev/urandom > out")
 	stream := p.ana.opened(t, odd)
 	eventually(t, "ben has run it", func() bool { return p.ben.machine.counts.status().Succeeded == 6 })
 	free()
