@@ -13,6 +13,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/cas/castest"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/tree"
 )
 
 func must(t *testing.T, err error) {
@@ -115,7 +116,7 @@ func TestChangedFilesAreNotFound(t *testing.T) {
 		if err != nil || !bytes.Equal(got, touched.Data) {
 			t.Errorf("a touched blob: %v", err)
 		}
-		if info, err := os.Stat(blobFile(dir, touched.Digest)); err != nil || !info.ModTime().Equal(cas.ModTime) {
+		if info, err := os.Stat(blobFile(dir, touched.Digest)); err != nil || !info.ModTime().Equal(tree.ModTime) {
 			t.Errorf("a touched blob is not sealed again: %v, %v", info, err)
 		}
 		must(t, s.Put(t.Context(), changed.Digest, changed.Data))

@@ -8,14 +8,12 @@ import (
 	"time"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/tree"
 )
 
-// ModTime is the time of modification of every large blob's file: whoever writes to one afterwards leaves another time. It
-// is the one that exec/stage gives to what it links into input trees.
-var ModTime = time.Unix(1321009871, 0).UTC() // 2011-11-11T11:11:11Z
-
-// seal gives a file whose content was verified ModTime. One that cannot have it is verified whenever it is opened.
-func seal(path string) { _ = os.Chtimes(path, time.Time{}, ModTime) }
+// seal gives the file of a large blob, whose content was verified, tree.ModTime: whoever writes to it afterwards leaves another
+// time, and being linked into input trees changes nothing. One that cannot have it is verified whenever it is opened.
+func seal(path string) { _ = os.Chtimes(path, time.Time{}, tree.ModTime) }
 
 // unspoilt sees to it that the file of d at path, which the caller has pinned, has the content it was stored with. One that
 // somebody has written to since is hashed: it is sealed anew, or the blob is taken out of the store. What a disk changes by
@@ -29,7 +27,7 @@ func (s *Store) unspoilt(d digest.Digest, path string) error {
 	if err != nil {
 		return err
 	}
-	if info.Size() == d.Size() && info.ModTime().Equal(ModTime) {
+	if info.Size() == d.Size() && info.ModTime().Equal(tree.ModTime) {
 		return nil
 	}
 	switch err = s.files.verify(path, d, io.Discard); {

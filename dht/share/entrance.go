@@ -10,13 +10,22 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 )
 
+// Filling is the local store, to write to.
+type Filling interface {
+	// PutBatch stores blobs independently of each other; nil means that all are stored.
+	PutBatch(ctx context.Context, blobs []cas.Blob) []error
+	// NewWriter takes one blob in order; it is visible only when committed.
+	NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error)
+	// PutFile stores a file's content.
+	PutFile(ctx context.Context, fn digest.Function, path string) (digest.Digest, error)
+}
+
 // Whole is the local store, to read from and to write to. What stands around it below needs a Private that is Active.
 type Whole interface {
 	Store
+	Filling
+	// Contains reports whether d is present, without touching it.
 	Contains(d digest.Digest) bool
-	PutBatch(ctx context.Context, blobs []cas.Blob) []error
-	NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error)
-	PutFile(ctx context.Context, fn digest.Function, path string) (digest.Digest, error)
 }
 
 // Hiding is the store as unshared clients and private actions fill it: what comes in is private, unless it was here and

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
@@ -15,6 +16,10 @@ const (
 	MaxName   = 255
 	MaxTarget = 4095
 )
+
+// ModTime is when whatever is laid out without a time of its own was changed last, the same for every client because hardlinked
+// files share their times. BuildStream wants this one.
+var ModTime = time.Unix(1321009871, 0).UTC() // 2011-11-11T11:11:11Z
 
 // ErrInvalid is wrapped by every error about a malformed, unsafe or too large tree.
 var ErrInvalid = errors.New("invalid tree")

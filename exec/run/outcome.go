@@ -13,10 +13,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/buildmesh/buildmesh/dht/tree"
 	"github.com/buildmesh/buildmesh/exec/collect"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/sandbox"
-	"github.com/buildmesh/buildmesh/exec/stage"
 	usagev1 "github.com/buildmesh/buildmesh/proto/usage/v1"
 )
 
@@ -113,7 +113,7 @@ func (e *execution) finish(ctx context.Context, s sandbox.Result) (*flight.Outco
 // outputs collects the output files.
 func (e *execution) outputs(ctx context.Context, s sandbox.Result) (*repb.ActionResult, error) {
 	source := collect.Source{
-		Upper: s.Upper, Input: e.tree, Lowers: e.inputLayers(), InputTime: stage.ModTime,
+		Upper: s.Upper, Input: e.tree, Lowers: e.inputLayers(), InputTime: tree.ModTime,
 		InputMode: modesOf(e.action).Mode(false), Scratch: e.scratch[len(e.scratch)-1],
 	}
 	if s.Merged {

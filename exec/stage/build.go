@@ -312,7 +312,7 @@ func (b *builder) create(ctx context.Context, at *os.File, d *dirEntry, files []
 // twinOf is what other layers may have f as; none when it has a time of its own.
 func (b *builder) twinOf(d *dirEntry, f *tree.File) twin {
 	mode, mtime := b.attributes(f)
-	if !mtime.Equal(ModTime) {
+	if !mtime.Equal(tree.ModTime) {
 		return twin{}
 	}
 	return twin{digest: f.Digest, mode: mode, path: path.Join(d.path, f.Name)}
@@ -333,7 +333,7 @@ func (b *builder) write(at *os.File, f *tree.File, data []byte) error {
 // share its inode is copied.
 func (b *builder) materialize(ctx context.Context, at *os.Root, d *dirEntry, f *tree.File) error {
 	mode, mtime := b.attributes(f)
-	if mode != b.modes.Mode(f.Executable) || !mtime.Equal(ModTime) {
+	if mode != b.modes.Mode(f.Executable) || !mtime.Equal(tree.ModTime) {
 		return b.copy(ctx, at, f)
 	}
 	target := filepath.Join(b.dir, filepath.FromSlash(d.path), f.Name)
@@ -391,10 +391,10 @@ func (b *builder) settle(at *os.Root, name string, info fs.FileInfo) error {
 			return err
 		}
 	}
-	if info.ModTime().Equal(ModTime) {
+	if info.ModTime().Equal(tree.ModTime) {
 		return nil
 	}
-	return at.Chtimes(name, ModTime, ModTime)
+	return at.Chtimes(name, tree.ModTime, tree.ModTime)
 }
 
 // copyFrom creates f as a copy of the file at source.
@@ -454,7 +454,7 @@ func (b *builder) finishDir(d *dirEntry) error {
 // attributes are the mode and time of a file. A unix_mode asked for loses its special bits only: nothing
 // but an overlay ever shows the file to an action.
 func (b *builder) attributes(f *tree.File) (fs.FileMode, time.Time) {
-	mode, mtime := b.modes.Mode(f.Executable), ModTime
+	mode, mtime := b.modes.Mode(f.Executable), tree.ModTime
 	if p := f.Properties; p != nil {
 		if p.UnixMode != nil {
 			mode = fs.FileMode(p.UnixMode.Value) & 0o777

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/tree"
@@ -23,10 +22,6 @@ var (
 	// ErrFull is wrapped when the disk is full even after every unused layer was removed.
 	ErrFull = errors.New("stage: disk is full")
 )
-
-// ModTime is the modification time of everything staged without one of its own, as BuildStream wants
-// it. It is the same for every client because hardlinked files share their times.
-var ModTime = time.Unix(1321009871, 0).UTC() // 2011-11-11T11:11:11Z
 
 // Blobs is what the cache needs of the blob store.
 type Blobs interface {

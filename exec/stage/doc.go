@@ -21,13 +21,13 @@
 //   - A layer is built once however many callers ask for it at a time. A layer in use is never removed.
 //   - Every blob that is missing for any layer of a root is in one *tree.MissingError.
 //   - No symbolic link is followed while building: links are made last, beneath directories made before.
-//   - Every file, directory and link has mtime ModTime unless its node properties say otherwise; files
+//   - Every file, directory and link has mtime tree.ModTime unless its node properties say otherwise; files
 //     are 0444 or 0555, or as Modes says, directories 0755; special bits never appear. What a directory's SubtreeReadOnly
 //     asks is kept by the sandbox, so that both kinds of use share layers.
 //   - All methods are safe for concurrent use. Close waits for everything the Cache started.
 //
 // A small file that an earlier layer has at the same path is a hardlink of that one: what roots have in common costs
-// no new inode. Larger files may be hardlinks into the blob store. Their shared inode is given ModTime and the configured
+// no new inode. Larger files may be hardlinks into the blob store. Their shared inode is given tree.ModTime and the configured
 // owner, always the same values; a file that wants others is copied, and so is one whose inode a layer of
 // other Modes has. Hence the layers may only ever be
 // lower directories of an overlay, or be copied: never a writable root.

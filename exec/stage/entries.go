@@ -60,7 +60,7 @@ func entriesOf(t *tree.Tree, c *cut) *entries {
 		}
 		for i := range dir.Symlinks {
 			s := &dir.Symlinks[i]
-			mtime := ModTime
+			mtime := tree.ModTime
 			if s.Properties != nil && s.Properties.Mtime != nil {
 				mtime = s.Properties.Mtime.AsTime()
 			}
@@ -73,7 +73,7 @@ func entriesOf(t *tree.Tree, c *cut) *entries {
 }
 
 func (e *entries) addDir(p string) *dirEntry {
-	d := &dirEntry{path: p, mode: 0o755, mtime: ModTime}
+	d := &dirEntry{path: p, mode: 0o755, mtime: tree.ModTime}
 	e.dirs = append(e.dirs, d)
 	e.nodes++
 	e.bytes += blockSize
@@ -116,7 +116,7 @@ func visit(t *tree.Tree, c *cut, f func(rel string, dir *tree.Directory)) {
 
 // dirAttributes are the mode and time of a directory. Its owner can always list and enter it.
 func dirAttributes(dir *tree.Directory) (fs.FileMode, time.Time) {
-	mode, mtime := fs.FileMode(0o755), ModTime
+	mode, mtime := fs.FileMode(0o755), tree.ModTime
 	if p := dir.Properties; p != nil {
 		if p.UnixMode != nil {
 			mode = fs.FileMode(p.UnixMode.Value)&0o777 | 0o500

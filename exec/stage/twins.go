@@ -22,7 +22,7 @@ type twin struct {
 
 // twins are small files that complete layers have, so that the next layer with the same file at the same path links it
 // instead of creating it: roots that are mostly alike have many of those, and a new inode is what a small file costs.
-// Only files with ModTime and the cache's owner are here. Safe for concurrent use.
+// Only files with tree.ModTime and the cache's owner are here. Safe for concurrent use.
 type twins struct {
 	mu sync.Mutex // guards in
 	in map[twin]string

@@ -158,7 +158,7 @@ func TestFolders(t *testing.T) {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(filepath.Join(dir.Name(), "usr/bin/hello"))
-	if err != nil || info.Mode().Perm() != 0o755 || !info.ModTime().Equal(Time) {
+	if err != nil || info.Mode().Perm() != 0o755 || !info.ModTime().Equal(tree.ModTime) {
 		t.Errorf("%v, %v", info, err)
 	}
 	var packed bytes.Buffer

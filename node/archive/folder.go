@@ -10,6 +10,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"github.com/buildmesh/buildmesh/dht/tree"
 )
 
 // Unpack writes a tar below root, which nothing of it can leave, and not over what is there. Errors:
@@ -69,7 +71,7 @@ func unpackFile(t *tar.Reader, h *tar.Header, root *os.Root, name string) error 
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	return root.Chtimes(name, Time, Time)
+	return root.Chtimes(name, tree.ModTime, tree.ModTime)
 }
 
 // Pack writes everything below root as a tar that Read takes, in the order of paths. Errors:
@@ -96,7 +98,7 @@ func Pack(ctx context.Context, w io.Writer, root *os.Root) error {
 
 // pack writes one entry. Nothing follows a symlink: what is a file in the listing is opened below root.
 func pack(t *tar.Writer, root *os.Root, name string, d fs.DirEntry) error {
-	h := &tar.Header{Name: name, ModTime: Time, Mode: 0o755}
+	h := &tar.Header{Name: name, ModTime: tree.ModTime, Mode: 0o755}
 	switch kind := d.Type(); {
 	case kind.IsDir():
 		h.Typeflag, h.Name = tar.TypeDir, name+"/"

@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/buildmesh/buildmesh/dht/tree"
 )
 
 // LayoutFile marks a directory as an OCI layout (OCI image-spec, image-layout.md).
@@ -71,7 +73,7 @@ func imageOf(path string) (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Created, config.History = "linux", runtime.GOARCH, v1.Time{Time: Time}, nil
+	config.OS, config.Architecture, config.Created, config.History = "linux", runtime.GOARCH, v1.Time{Time: tree.ModTime}, nil
 	return mutate.ConfigFile(image, config)
 }
 

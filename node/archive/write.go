@@ -7,15 +7,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/tree"
 )
-
-// Time is when everything in a tar was changed last: what BuildStream gives its files.
-var Time = time.Unix(1321009871, 0).UTC() // 2011-11-11T11:11:11Z
 
 // Source is where Write finds content.
 type Source interface {
@@ -132,7 +128,7 @@ func (w *writer) file(path string, f *tree.File) error {
 
 // add puts an entry into the window, which is written when it is full.
 func (w *writer) add(e entry) error {
-	e.header.ModTime = Time
+	e.header.ModTime = tree.ModTime
 	if e.small() && w.bytes+e.header.Size > maxWindowBytes {
 		if err := w.flush(); err != nil {
 			return err

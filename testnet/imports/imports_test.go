@@ -24,6 +24,7 @@ const (
 	maxDocLines  = 60
 	maxFileLines = 600
 	maxFuncLines = 80
+	maxMethods   = 5
 )
 
 // rooms maps each room to the rooms it may import besides itself.
@@ -277,6 +278,12 @@ func TestSizes(t *testing.T) {
 		if lines > maxFileLines {
 			t.Errorf("%s has %d lines, at most %d", name, lines, maxFileLines)
 		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if i, ok := n.(*ast.InterfaceType); ok && i.Methods.NumFields() > maxMethods {
+				t.Errorf("%s: an interface lists %d methods and interfaces, at most %d", set.Position(i.Pos()), i.Methods.NumFields(), maxMethods)
+			}
+			return true
+		})
 		for _, d := range file.Decls {
 			f, ok := d.(*ast.FuncDecl)
 			if !ok {

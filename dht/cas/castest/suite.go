@@ -35,14 +35,19 @@ type Holding interface {
 	Collect(ctx context.Context) (int64, error)
 }
 
+// Upkeep is the part of a store that its owner uses.
+type Upkeep interface {
+	Stat() cas.Stat
+	Verify(ctx context.Context, o cas.VerifyOptions) (cas.Report, error)
+	Close() error
+}
+
 // Store is all of it.
 type Store interface {
 	Writing
 	Reading
 	Holding
-	Stat() cas.Stat
-	Verify(ctx context.Context, o cas.VerifyOptions) (cas.Report, error)
-	Close() error
+	Upkeep
 }
 
 // Opener makes an empty store; the suite closes it.
