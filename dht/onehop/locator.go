@@ -29,6 +29,9 @@ type Locator struct {
 	dialer  locate.Dialer
 
 	mu        sync.Mutex // guards everything below
+	ids       []peer.ID  // that the last ring was made of, as settled gave them
+	spare     []peer.ID  // room for those of now
+	last      ring
 	announced map[cid.Key]struct{}
 	slow      map[peer.ID]time.Time // members that did not answer, asked last until then
 }
@@ -45,7 +48,18 @@ func New(self peer.ID, index *Index, members locate.Members, dialer locate.Diale
 // Self is the node whose locator this is.
 func (l *Locator) Self() peer.ID { return l.self }
 
-func (l *Locator) ring() ring { return newRing(l.self, l.members.Members()) }
+// ring is the ring of those who are settled now, made anew only when they are others than the last time.
+func (l *Locator) ring() ring {
+	members := l.members.Members()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spare = settled(l.spare[:0], l.self, members)
+	if !slices.Equal(l.spare, l.ids) {
+		l.ids, l.spare = l.spare, l.ids
+		l.last = newRing(l.ids)
+	}
+	return l.last
+}
 
 // Keeper is the first of the members a key belongs to, this node among them.
 func (l *Locator) Keeper(k cid.Key) peer.ID { return l.ring().replicas(k)[0] }

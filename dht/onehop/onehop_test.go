@@ -191,17 +191,3 @@ func TestChurn(t *testing.T) {
 }
 
 var _ locate.Locator = (*onehop.Locator)(nil)
-
-// BenchmarkFind looks up one key nobody has, and a thousand, in a mesh of 20.
-func BenchmarkFind(b *testing.B) {
-	nodes := join(b, 20, false)
-	keys := locatetest.Keys("absent", 1000)
-	for name, n := range map[string]int{"keys=1": 1, "keys=1000": 1000} {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				nodes[0].locator.Find(b.Context(), keys[:n])
-			}
-			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "lookups/s")
-		})
-	}
-}

@@ -16,15 +16,15 @@ const R = 3
 // Settled is for how long a member must have been alive before keys belong to it.
 const Settled = 45 * time.Second
 
-// ring is the members keys may belong to, this node among them.
+// ring is the members keys may belong to, this node among them. It is never changed.
 type ring struct {
 	ids   []peer.ID // sorted
 	seeds []uint64
 }
 
-// newRing makes the ring of what the roster says now. As long as nobody has settled everybody counts.
-func newRing(self peer.ID, members []locate.Member) ring {
-	ids := []peer.ID{self}
+// settled adds to ids whom keys belong to as the roster is now, in no order. As long as nobody has settled everybody counts.
+func settled(ids []peer.ID, self peer.ID, members []locate.Member) []peer.ID {
+	ids = append(ids, self)
 	for _, m := range members {
 		if m.Alive >= Settled {
 			ids = append(ids, m.ID)
@@ -35,9 +35,14 @@ func newRing(self peer.ID, members []locate.Member) ring {
 			ids = append(ids, m.ID)
 		}
 	}
-	slices.SortFunc(ids, func(a, b peer.ID) int { return slices.Compare(a[:], b[:]) })
-	r := ring{ids: ids, seeds: make([]uint64, len(ids))}
-	for i, id := range ids {
+	return ids
+}
+
+// newRing makes the ring of some members.
+func newRing(ids []peer.ID) ring {
+	r := ring{ids: slices.Clone(ids), seeds: make([]uint64, len(ids))}
+	slices.SortFunc(r.ids, func(a, b peer.ID) int { return slices.Compare(a[:], b[:]) })
+	for i, id := range r.ids {
 		for at := 0; at < len(id); at += 8 {
 			r.seeds[i] = mix(r.seeds[i] ^ binary.LittleEndian.Uint64(id[at:]))
 		}
