@@ -181,11 +181,13 @@ func every(t *testing.T, m *mesh) {
 	m.want(t, 1, keys, 0, 2)
 }
 
-// many mixes known and unknown keys: every answer stands in its place.
+// many mixes known and unknown keys: every answer stands in its place. They are no more than a locator that sends messages
+// for each key can ask for in time, and more than it asks for at once.
 func many(t *testing.T, m *mesh) {
-	known, other := Keys("one", 600), Keys("other", 600)
-	m.announce(t, 0, known[:300])
-	m.announce(t, 1, known[300:])
+	const each = 100 // known keys of each of two nodes, among as many unknown ones
+	known, other := Keys("one", 2*each), Keys("other", 2*each)
+	m.announce(t, 0, known[:each])
+	m.announce(t, 1, known[each:])
 	m.Settle(t)
 	var mixed []cid.Key
 	for i := range known {
@@ -194,7 +196,7 @@ func many(t *testing.T, m *mesh) {
 	for i, peers := range m.find(t, 2, mixed) {
 		var ids []peer.ID
 		if i%2 == 0 {
-			ids = []peer.ID{m.ids[i/600]}
+			ids = []peer.ID{m.ids[i/(2*each)]}
 		}
 		if !slices.Equal(peers, ids) {
 			t.Fatalf("answer %d names %d peers", i, len(peers))
