@@ -5,9 +5,13 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
+	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/replicate"
@@ -157,4 +161,65 @@ func TestWhoIsAskedForCopies(t *testing.T) {
 	asked(ana, facts.Facts{Version: "test", State: facts.CacheOnly, Network: facts.Metered}, replicate.Member{ID: b, Metered: true})
 	asked(ana, facts.Facts{Version: "test", State: facts.Draining})
 	asked(cai, facts.Facts{Version: "test", State: facts.CacheOnly, Battery: true}, replicate.Member{ID: ana.identity.ID()}, replicate.Member{ID: b, Battery: true})
+}
+
+// TestCopiesGoToMainsFirst: of two members that would keep a result, the one on mains power is asked; the one on battery only
+// when it is gone. What members say of their power is the test's; asking, fetching and checking are the nodes'.
+func TestCopiesGoToMainsFirst(t *testing.T) {
+	ana, ben, cleo := executing(t, t.TempDir(), "node.name=ana"), executing(t, t.TempDir(), "node.name=ben"), executing(t, t.TempDir(), "node.name=cleo")
+	for _, n := range []*started{ana, ben, cleo} {
+		defer n.stop()
+	}
+	ben.joins(t, ana)
+	cleo.joins(t, ana)
+	eventually(t, "both may be asked", func() bool { return len(ana.Node.content.copyMembers()) == 2 })
+	x := ana.Node.content.company.Load()
+	var battery atomic.Pointer[started]
+	o := replicate.Options{Others: 1, Dialer: ana.mesh.transport, Locator: x.results(), Pinner: resultPins{ana.Node.content}, PinBytes: 1 << 20,
+		After: time.Millisecond, Members: func() []replicate.Member {
+			members := ana.Node.content.copyMembers()
+			for i := range members {
+				members[i].Battery = members[i].ID == battery.Load().identity.ID()
+			}
+			return members
+		}}
+	copier := replicate.New(o)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { copier.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	copied := int64(0)
+	copies := func(script string) cid.Key {
+		t.Helper()
+		action := ana.action(t, script)
+		ana.executed(t, action)
+		key := x.keyer.Result(action, ana.hostRoot())
+		copier.Note(key)
+		copied++
+		eventually(t, "a member keeps "+script, func() bool { return copier.Stat().Held == copied })
+		return key
+	}
+	holds := func(s *started, key cid.Key) bool {
+		t.Helper()
+		answers, err := s.Node.content.company.Load().copies.Answers(t.Context(), []cid.Key{key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answers[0].Complete
+	}
+	mains := cleo
+	for i := range 6 { // who is asked first among equals is another one for each key
+		spared := []*started{ben, cleo}[i%2]
+		mains = []*started{cleo, ben}[i%2]
+		battery.Store(spared)
+		if key := copies(fmt.Sprintf("echo %d > out", i)); !holds(mains, key) || holds(spared, key) {
+			t.Errorf("round %d: %s on mains power holds the copy: %v, %s on battery: %v", i, mains.config.Node.Name, holds(mains, key),
+				spared.config.Node.Name, holds(spared, key))
+		}
+	}
+	mains.stop()
+	if key := copies("echo alone > out"); !holds(battery.Load(), key) {
+		t.Error("a member on battery is not asked when nobody else is left")
+	}
 }
