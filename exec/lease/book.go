@@ -23,9 +23,10 @@ const (
 const (
 	maxLeases     = 1024
 	maxTickets    = 256
-	maxInvocation = 256  // bytes of its name
-	maxBypass     = 32   // how often a ticket that does not fit is passed
-	maxCores      = 1024 // of one request
+	maxInvocation = 256     // bytes of its name
+	maxBypass     = 32      // how often a ticket that does not fit is passed
+	maxCores      = 1024    // of one request
+	maxMemory     = 1 << 50 // bytes of one request; sums of a few do not overflow
 )
 
 // ErrStale refuses a claim: no such lease, or it was given to another peer, attempt or epoch.
@@ -235,7 +236,7 @@ func (b *Book) refuse(reason string) *Refusal {
 // invalid says what is wrong with a request itself.
 func (b *Book) invalid(r Request) string {
 	switch {
-	case !(r.Cores > 0 && r.Cores <= maxCores) || r.MemoryBytes < 0 || r.Attempt < 1 || r.Action.IsZero() || len(r.Invocation) > maxInvocation:
+	case !(r.Cores > 0 && r.Cores <= maxCores) || r.MemoryBytes < 0 || r.MemoryBytes > maxMemory || r.Attempt < 1 || r.Action.IsZero() || len(r.Invocation) > maxInvocation:
 		return "malformed request"
 	case b.counts[r.Caller] >= maxLeases && r.Caller != b.options.Self:
 		return "too many leases"

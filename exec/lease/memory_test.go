@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -93,5 +94,23 @@ func TestTicketWaitsForMemory(t *testing.T) {
 	}
 	if _, refusal := l.ask(ben, "meanwhile", asking(1025*mib)); refusal == nil {
 		t.Error("what is offered to one was given to another")
+	}
+}
+
+// TestMemoryBeyondAllBounds: where nobody knows how much memory a machine has, a peer cannot ask for so much that sums overflow.
+func TestMemoryBeyondAllBounds(t *testing.T) {
+	l := &ledger{NewBook(8, 0, Options{Self: self, NewID: NewID}), t, epoch0}
+	l.Memory(l.now, 1524*mib, 1024*mib)
+	for bytes, want := range map[int64]string{
+		math.MaxInt64: "malformed request",
+		maxMemory:     "only 1524 MiB of memory are free, of 1024 MiB for its owner and 1073741824 MiB for the action",
+	} {
+		if _, refusal := l.ask(ana, "absurd", asking(bytes)); refusal == nil || refusal.Reason != want {
+			t.Errorf("%d bytes: %+v, want %q", bytes, refusal, want)
+		}
+		l.Ticket(l.now, Ticket{Caller: ana, Invocation: "i", Cores: 1, MemoryBytes: bytes})
+	}
+	if n := l.Usage().Tickets; n != 1 {
+		t.Errorf("%d tickets are kept, want that for %d bytes", n, maxMemory)
 	}
 }

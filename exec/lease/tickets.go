@@ -40,7 +40,7 @@ func newTickets() tickets { return tickets{offers: map[uint64]*offer{}} }
 
 // Ticket leaves a ticket. One of the same invocation and as many cores replaces it; too many are not kept.
 func (b *Book) Ticket(now time.Time, t Ticket) {
-	if !(t.Cores > 0 && t.Cores <= b.cores) || t.MemoryBytes < 0 || len(t.Invocation) > maxInvocation || b.bytes > 0 && t.MemoryBytes > b.bytes {
+	if !(t.Cores > 0 && t.Cores <= b.cores) || t.MemoryBytes < 0 || t.MemoryBytes > maxMemory || len(t.Invocation) > maxInvocation || b.bytes > 0 && t.MemoryBytes > b.bytes {
 		return
 	}
 	at := slices.IndexFunc(b.tickets.turns, func(h *holder) bool { return h.caller == t.Caller })

@@ -16,6 +16,7 @@ import (
 
 	index "github.com/buildmesh/buildmesh/dht/asset"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/tree"
 	"github.com/buildmesh/buildmesh/node/reapi"
 )
 
@@ -294,4 +295,17 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestDeepOutput: of an output below more directories than a tree may have none is made.
+func TestDeepOutput(t *testing.T) {
+	l := newLab(t)
+	l.built("//app:deep", "Genrule", "deep", l.outputFile(strings.Repeat("a/", tree.DefaultLimits().MaxDepth)+"out", "x"))
+	l.built("//app:just", "Genrule", "just", l.outputFile(strings.Repeat("a/", tree.DefaultLimits().MaxDepth-1)+"out", "x"))
+	for label, want := range map[string]string{"//app:deep": "outputs of //app:deep: output \"" + strings.Repeat("a/", 100) + "\" is below more than 255 directories", "//app:just": "<nil>"} {
+		_, err := l.Target(t.Context(), digest.SHA256, Target{Label: label})
+		if got := fmt.Sprint(err); got != want {
+			t.Errorf("%s: %s, want %s", label, got, want)
+		}
+	}
 }

@@ -88,6 +88,9 @@ func (l *layout) add(ctx context.Context, r *repb.ActionResult) error {
 		if o.path == "" {
 			continue
 		}
+		if most := tree.DefaultLimits().MaxDepth - 1; strings.Count(o.path, "/") > most { // who made the result may be anybody
+			return fmt.Errorf("output %.200q is below more than %d directories", o.path, most)
+		}
 		c, err := l.child(ctx, o)
 		if err != nil {
 			return fmt.Errorf("output %.200q: %w", o.path, err)
