@@ -1,11 +1,13 @@
 package share_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/record"
 	"github.com/buildmesh/buildmesh/dht/share"
 )
 
@@ -79,4 +81,55 @@ func upload(b *testing.B, to share.Whole, blobs []cas.Blob) {
 	if err != nil {
 		b.Fatal(err)
 	}
+}
+
+// all is a store that has every blob.
+type all struct{}
+
+func (all) Contains(digest.Digest) bool          { return true }
+func (all) Large(int64) ([]digest.Digest, error) { return nil, nil }
+
+// BenchmarkOpenPrivate opens 200,000 marks, which looks whether each blob is still there; "/log" is how many times as long that takes
+// as opening their log. Run it:
+//
+//	go test ./dht/share -run '^$' -bench OpenPrivate -benchtime 5x
+func BenchmarkOpenPrivate(b *testing.B) {
+	rule, err := share.ParseRule(nil, []string{"instance:held"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	private := func() *share.Private {
+		p, err := share.OpenPrivate(dir, rule, all{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return p
+	}
+	p := private()
+	for batch := range uint64(200) {
+		ds := make([]digest.Digest, 1000)
+		for i := range ds {
+			ds[i] = digest.SHA256.Of(fmt.Append(nil, batch, i))
+		}
+		if err := p.Hide(ds, share.ByInstance); err != nil {
+			b.Fatal(err)
+		}
+	}
+	p.Close()
+	var whole, bare time.Duration
+	for b.Loop() {
+		began := time.Now()
+		p := private()
+		whole += time.Since(began)
+		p.Close()
+		began = time.Now()
+		log, err := record.Open(dir, record.Options{SegmentBytes: 4 << 20, Keeps: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		bare += time.Since(began)
+		log.Close()
+	}
+	b.ReportMetric(whole.Seconds()/bare.Seconds(), "private/log")
 }

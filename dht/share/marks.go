@@ -117,13 +117,19 @@ func (m *marks) prune(store Held) error {
 		if err != nil {
 			return err
 		}
+		var keys []record.Key
 		for _, e := range entries {
-			value, err := m.log.Read(e.Key)
-			if err != nil && !errors.Is(err, record.ErrCorrupt) {
-				return err
+			if e.Size == markBytes {
+				keys = append(keys, e.Key)
 			}
-			if len(value) == markBytes && !store.Contains(markedBlob(e.Key, value)) {
-				gone = append(gone, e.Key)
+		}
+		values, err := m.log.Get(keys)
+		if err != nil && !errors.Is(err, record.ErrCorrupt) {
+			return err
+		}
+		for i, v := range values {
+			if v.Found && !store.Contains(markedBlob(keys[i], v.Data)) {
+				gone = append(gone, keys[i])
 			}
 		}
 		if cursor = next; cursor == 0 {
