@@ -148,20 +148,24 @@ func (x *index) before(sequence uint64, such func(*position) bool) int {
 	return -1
 }
 
-// maxRemarks is how many remarks about one entry are read.
+// maxRemarks is how many remarks are read for one entry.
 const maxRemarks = 16
 
-// remarks gives where the remarks about the entry at a place are: those after it and before the next entry about its action.
+// remarks gives where the remarks about the entry at a place may be: those between the entries about its action before and after it.
 func (x *index) remarks(at int) (all []int) {
-	for later := at + 1; later < len(x.all) && len(all) < maxRemarks; later++ {
-		p := &x.all[later]
-		if p.action != x.all[at].action {
+	first := at
+	for first > 0 && (x.all[first-1].remark || x.all[first-1].action != x.all[at].action) {
+		first--
+	}
+	for near := first; near < len(x.all) && len(all) < maxRemarks; near++ {
+		p := &x.all[near]
+		if near == at || p.action != x.all[at].action {
 			continue
 		}
 		if !p.remark {
 			break
 		}
-		all = append(all, later)
+		all = append(all, near)
 	}
 	return all
 }

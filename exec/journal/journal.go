@@ -136,7 +136,7 @@ func (j *Journal) Hit(h Hit) {
 	j.put(fact{entry: func() *journalv1.Entry { return hitEntry(h, at) }})
 }
 
-// Remark notes what became known of an action after it was over. It never waits.
+// Remark notes what became known of an action otherwise than by its flight, as a rule after that was over. It never waits.
 func (j *Journal) Remark(action digest.Digest, text string) {
 	j.put(fact{remark: &journalv1.Remark{Action: action.String(), Text: clip(text), At: timestamppb.Now()}})
 }
@@ -320,7 +320,8 @@ func (j *Journal) before(e *journalv1.Entry, such func(*position) bool) (*journa
 	return j.read(at)
 }
 
-// read reads one entry and the remarks about it. The caller holds j.mu.
+// read reads one entry and the remarks about it: those that were made since its work began, for what is compared may be known before
+// the work is over. The caller holds j.mu.
 func (j *Journal) read(at int) (*journalv1.Entry, error) {
 	r, err := j.log.read(j.index.all[at])
 	if err != nil {
@@ -330,8 +331,10 @@ func (j *Journal) read(at int) (*journalv1.Entry, error) {
 	if e == nil {
 		return nil, fmt.Errorf("read journal: %w", errDamaged)
 	}
-	for _, later := range j.index.remarks(at) {
-		if r, err := j.log.read(j.index.all[later]); err == nil && r.GetRemark().GetAction() == e.Action {
+	begun := e.At.AsTime().Add(-e.Timeline.GetTotal().AsDuration())
+	for _, near := range j.index.remarks(at) {
+		r, err := j.log.read(j.index.all[near])
+		if err == nil && r.GetRemark().GetAction() == e.Action && (near > at || r.Remark.At.AsTime().After(begun)) {
 			e.Remarks = append(e.Remarks, proto.CloneOf(r.Remark))
 		}
 	}

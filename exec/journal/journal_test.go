@@ -120,6 +120,35 @@ func TestLifeOfAJournal(t *testing.T) {
 	}
 }
 
+// TestRemarkBeforeTheEnd: what is remarked while an action is made again belongs to that entry, what was before it began to the last.
+func TestRemarkBeforeTheEnd(t *testing.T) {
+	j, blobs := open(t, Options{Dir: t.TempDir()}), newBlobs()
+	once := blobs.ending(t, work{target: "//a"})
+	again := once
+	again.Request.Meta.Invocation = "again"
+	j.Ended(once)
+	j.Remark(once.Action.Digest, "audited: equal")
+	j.Ended(blobs.ending(t, work{target: "//b"}))
+	again.Created = time.Now()
+	j.Remark(once.Action.Digest, "both copies: equal")
+	j.Ended(again)
+	j.Remark(once.Action.Digest, "audited again: equal")
+	texts := func(e *journalv1.Entry) (all []string) {
+		for _, r := range e.Remarks {
+			all = append(all, r.Text)
+		}
+		return all
+	}
+	last := find(t, j, "//a").Entry
+	if got := texts(last); !slices.Equal(got, []string{"both copies: equal", "audited again: equal"}) || last.Invocation != "again" {
+		t.Errorf("of the second time, %s: %q", last.Invocation, got)
+	}
+	first, err := j.Before(last)
+	if got := texts(first); err != nil || len(got) == 0 || got[0] != "audited: equal" {
+		t.Errorf("of the first: %q, %v", got, err)
+	}
+}
+
 // TestRead: another process reads what is whole, of all segments.
 func TestRead(t *testing.T) {
 	dir, blobs := t.TempDir(), newBlobs()
