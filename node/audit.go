@@ -35,11 +35,20 @@ func newAuditor(n *Node) (*auditor, error) {
 	if err != nil || !(percent >= 0 && percent <= 100) {
 		return nil, fmt.Errorf("mesh.audit = %q is not a number from 0 to 100", n.config.Mesh.Audit)
 	}
-	return &auditor{node: n, sample: receipt.Sample{Share: percent / 100}}, nil
+	return &auditor{node: n, sample: receipt.NewSample(percent / 100)}, nil
 }
 
 // Draw implements lease.Auditor.
-func (x *auditor) Draw(peer.ID) bool { return x.sample.Draw(0) }
+func (x *auditor) Draw(from peer.ID) bool { return x.sample.Draw(x.known(from)) }
+
+// known is for how long this node has known a member.
+func (x *auditor) known(id peer.ID) time.Duration {
+	m, found := x.node.mesh.presence.Roster.Now().Get(id)
+	if !found {
+		return 0
+	}
+	return time.Since(m.Met)
+}
 
 // Suits implements lease.Auditor. A machine that is short of something makes nothing twice, and what may read the network need
 // not read the same there twice.

@@ -1,9 +1,13 @@
 package node
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
@@ -13,6 +17,7 @@ import (
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/mesh/peer"
+	"github.com/buildmesh/buildmesh/mesh/roster"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
@@ -118,6 +123,41 @@ func TestAuditOfFound(t *testing.T) {
 	}
 	p.ana.stop()
 	p.ben.stop()
+}
+
+// TestNewMembersAreAuditedMore: of a member first met less than a day ago, as one is that nobody knows yet, three times as many
+// results are drawn, also after a restart.
+func TestNewMembersAreAuditedMore(t *testing.T) {
+	c := configured(t, t.TempDir(), "exec.enabled=true", "mesh.audit=40")
+	dir := filepath.Join(c.Dir.State, "mesh")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	met := func(id peer.ID, ago time.Duration) string {
+		at := time.Now().Add(-ago).Format(time.RFC3339)
+		return fmt.Sprintf(`{"id": %q, "name": "x", "gossip": "127.0.0.1:1", "met": %q, "since": %q}`, id.String(), at, at)
+	}
+	old, fresh := peer.ID{1}, peer.ID{2}
+	file := fmt.Sprintf(`{"version": 1, "members": [%s, %s]}`, met(old, 25*time.Hour), met(fresh, 23*time.Hour))
+	if err := os.WriteFile(filepath.Join(dir, roster.File), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := start(t, c)
+	if n.machine == nil {
+		t.Skip("no sandbox on this machine")
+	}
+	for id, all := range map[peer.ID]bool{old: false, fresh: true, {3}: true} {
+		const most = 1000
+		drawn := 0
+		for range most {
+			if n.machine.auditor.Draw(id) {
+				drawn++
+			}
+		}
+		if all != (drawn == most) || drawn == 0 {
+			t.Errorf("of member %d %d results of %d are drawn", id[0], drawn, most)
+		}
+	}
 }
 
 // TestAuditsNothing lists when nothing is made again.

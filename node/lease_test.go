@@ -28,7 +28,7 @@ import (
 )
 
 // lender is a node that lends whatever this machine's own facts are.
-var lender = []string{"mesh.audit=0", "lend.battery=lend", "lend.user=lend", "lend.heat=lend", "lend.metered=lend", "lend.cpu=0", "lend.reserve=0"}
+var lender = []string{"lend.battery=lend", "lend.user=lend", "lend.heat=lend", "lend.metered=lend", "lend.cpu=0", "lend.reserve=0"}
 
 // eventually polls what another goroutine brings about, at most 30 s.
 func eventually(t testing.TB, claim string, holds func() bool) {

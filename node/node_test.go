@@ -41,7 +41,7 @@ func configured(t testing.TB, dir string, more ...string) *config.Config {
 	settings := []config.Setting{
 		{Key: "dir.base", Value: dir}, {Key: "listen.grpc", Value: "127.0.0.1:0"}, {Key: "listen.web", Value: "127.0.0.1:0"}, {Key: "listen.mesh", Value: "127.0.0.1:0"},
 		{Key: "node.drain", Value: "10s"}, {Key: "store.max_size", Value: "256MiB"}, {Key: "exec.enabled", Value: "false"},
-		{Key: "store.replicas", Value: "1"}, // who has what is what a test did
+		{Key: "store.replicas", Value: "1"}, {Key: "mesh.audit", Value: "0"}, // who has what is what a test did
 	}
 	for _, pair := range more {
 		key, value, _ := strings.Cut(pair, "=")

@@ -79,13 +79,18 @@ type Sample struct {
 	New      time.Duration // for how long a peer is new
 }
 
-// DefaultSample is one in 67, and one in 10 of peers in their first day.
-func DefaultSample() Sample { return Sample{Share: 0.015, NewShare: 0.1, New: 24 * time.Hour} }
+// newTimes is how many times as many receipts of peers in their first day are compared.
+const newTimes = 3
+
+// NewSample is a share of receipts, and three times as many of peers that are known for less than a day.
+func NewSample(share float64) Sample {
+	return Sample{Share: share, NewShare: min(1, newTimes*share), New: 24 * time.Hour}
+}
 
 // Wants reports whether the receipt of a peer known for so long is to be compared. random is in [0, 1).
 func (s Sample) Wants(known time.Duration, random float64) bool {
 	if known < s.New {
-		return random < max(s.Share, s.NewShare)
+		return random < s.NewShare
 	}
 	return random < s.Share
 }

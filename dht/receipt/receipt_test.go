@@ -303,14 +303,17 @@ func TestRaw(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	s := DefaultSample()
 	for _, c := range []struct {
+		share  float64
 		known  time.Duration
 		random float64
 		want   bool
-	}{{time.Hour, 0.09, true}, {time.Hour, 0.11, false}, {48 * time.Hour, 0.01, true}, {48 * time.Hour, 0.02, false}} {
-		if got := s.Wants(c.known, c.random); got != c.want {
-			t.Errorf("known for %s, %v: %v", c.known, c.random, got)
+	}{
+		{0.015, time.Hour, 0.044, true}, {0.015, time.Hour, 0.046, false}, {0.015, 48 * time.Hour, 0.014, true}, {0.015, 48 * time.Hour, 0.016, false},
+		{0, 0, 0, false}, {0, 48 * time.Hour, 0, false}, {0.5, 0, 0.999, true}, {1, 48 * time.Hour, 0.999, true},
+	} {
+		if got := NewSample(c.share).Wants(c.known, c.random); got != c.want {
+			t.Errorf("of %v, known for %s, %v: %v", c.share, c.known, c.random, got)
 		}
 	}
 }

@@ -38,6 +38,7 @@ type record struct {
 	Gossip  string    `json:"gossip"`
 	Control string    `json:"control,omitempty"`
 	Bulk    string    `json:"bulk,omitempty"`
+	Met     time.Time `json:"met,omitzero"` // files of before have none: who is in them is known for ever
 	Since   time.Time `json:"since"`
 }
 
@@ -86,7 +87,7 @@ func decode(data []byte) ([]Member, error) {
 		if err != nil {
 			continue
 		}
-		m := Member{ID: id, Name: r.Name, Site: r.Site, Roles: r.Roles, Gossip: gossip, Since: r.Since}
+		m := Member{ID: id, Name: r.Name, Site: r.Site, Roles: r.Roles, Gossip: gossip, Met: r.Met, Since: r.Since}
 		m.Control, _ = netip.ParseAddrPort(r.Control) // absent: learnt when it is seen
 		m.Bulk, _ = netip.ParseAddrPort(r.Bulk)
 		members = append(members, m)
@@ -104,7 +105,7 @@ func encode(members []Member) ([]byte, error) {
 		if m.State == Left || !m.Gossip.IsValid() {
 			continue // nobody to look for
 		}
-		r := record{ID: m.ID.String(), Name: m.Name, Site: m.Site, Roles: m.Roles, Gossip: m.Gossip.String(), Since: m.Since.UTC()}
+		r := record{ID: m.ID.String(), Name: m.Name, Site: m.Site, Roles: m.Roles, Gossip: m.Gossip.String(), Met: m.Met.UTC(), Since: m.Since.UTC()}
 		if m.Control.IsValid() {
 			r.Control = m.Control.String()
 		}

@@ -47,6 +47,7 @@ type Member struct {
 	Bulk    netip.AddrPort // where its bulk connections are taken
 	Boot    string         // tells its starts apart; empty: not seen since this node's start
 
+	Met    time.Time // when this node first heard of it
 	State  State
 	Since  time.Time // of the state
 	Seen   time.Time // last own evidence that it lives; zero: none since this node's start
@@ -57,7 +58,7 @@ type Member struct {
 func (m Member) equal(o Member) bool {
 	return m.ID == o.ID && m.Name == o.Name && m.Site == o.Site && m.Roles == o.Roles &&
 		m.Gossip == o.Gossip && m.Control == o.Control && m.Bulk == o.Bulk && m.Boot == o.Boot &&
-		m.State == o.State && m.Since.Equal(o.Since) && m.Reason == o.Reason
+		m.Met.Equal(o.Met) && m.State == o.State && m.Since.Equal(o.Since) && m.Reason == o.Reason
 }
 
 // Snapshot is the roster at one version. Versions grow by one with every change.

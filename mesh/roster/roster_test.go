@@ -30,6 +30,10 @@ func TestPersistence(t *testing.T) {
 	r.ClaimAlive(member(ben, "boot"))
 	r.ClaimGone(ben, "boot", true)
 	r.Failed(ben, "refused")
+	m.Met = r.Now().Members[0].Met
+	if since := time.Since(m.Met); since < 0 || since > time.Hour {
+		t.Errorf("met %v ago", since)
+	}
 	if err := errors.Join(r.Close(), r.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +47,10 @@ func TestPersistence(t *testing.T) {
 	if got.State != Dead || got.Reason == "" {
 		t.Errorf("%+v: restored as present", got)
 	}
-	got.State, got.Since, got.Reason, m.Boot = Alive, m.Since, "", ""
+	if !got.Met.Equal(m.Met) {
+		t.Errorf("met at %v, want %v", got.Met, m.Met)
+	}
+	got.Met, got.State, got.Since, got.Reason, m.Boot = m.Met, Alive, m.Since, "", ""
 	if !reflect.DeepEqual(got, m) {
 		t.Errorf("got  %+v\nwant %+v", got, m)
 	}

@@ -86,8 +86,8 @@ func newTable(self peer.ID) *table {
 	return &table{self: self, entries: make(map[peer.ID]*entry), open: make(map[peer.ID]*entry)}
 }
 
-// claimAlive takes in that gossip says: this start of m is alive. Fields of m beside State, Since, Seen and
-// Reason are used.
+// claimAlive takes in that gossip says: this start of m is alive. Fields of m beside Met, State, Since,
+// Seen and Reason are used.
 func (t *table) claimAlive(m Member, now time.Time) {
 	if m.ID == t.self || m.ID.IsZero() {
 		return
@@ -95,7 +95,7 @@ func (t *table) claimAlive(m Member, now time.Time) {
 	e := t.entries[m.ID]
 	if e == nil {
 		t.makeRoom()
-		e = &entry{member: Member{State: Dead, Since: now}}
+		e = &entry{member: Member{Met: now, State: Dead, Since: now}}
 		t.entries[m.ID] = e
 	}
 	boots := slices.DeleteFunc(e.boots, func(b string) bool { return b == m.Boot })
@@ -107,8 +107,9 @@ func (t *table) claimAlive(m Member, now time.Time) {
 	}
 	e.boots = append(boots, m.Boot)
 	e.claimed, e.forgotten = now, false
-	m.State, m.Since, m.Seen, m.Reason = e.member.State, e.member.Since, e.member.Seen, e.member.Reason
-	if !m.equal(e.member) {
+	known := e.member
+	m.Met, m.State, m.Since, m.Seen, m.Reason = known.Met, known.State, known.Since, known.Seen, known.Reason
+	if !m.equal(known) {
 		t.version++
 	}
 	e.member = m

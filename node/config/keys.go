@@ -96,7 +96,7 @@ func meshKeys() []Key {
 			Doc: "how results are found: summary (everybody has everybody's filter), onehop (an index spread over the members), kad (kad-dht, large blobs too), auto (summary up to 64 members, at one of several sites up to 250; else onehop up to 1000; else kad)",
 			at:  func(c *Config) any { return &c.Mesh.Locator }},
 		{Name: "mesh.audit", Default: "1.5",
-			Doc: "percent of the results of members, made for this machine or found at them, that are made again here when it has nothing else to do, to compare them; 0 to 100",
+			Doc: "percent of the results of members, made for this machine or found at them, that are made again here when it has nothing else to do, to compare them; three times as many of those first met less than a day ago; 0 to 100",
 			at:  func(c *Config) any { return &c.Mesh.Audit }},
 		{Name: "mesh.upload", Default: "0", Doc: "bytes a second sent to other members; 0: no bound",
 			at: func(c *Config) any { return &c.Mesh.Upload }},
