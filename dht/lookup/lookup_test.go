@@ -146,6 +146,28 @@ func TestIncomplete(t *testing.T) {
 	}
 }
 
+// A miss is remembered for NegativeFor and no longer: what was made meanwhile is found then.
+func TestMissIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		r := w.nodes[0].build(t, "one", "x")
+		d, _ := digest.FromProto(digest.SHA256, r.OutputFiles[1].Digest)
+		w.nodes[0].store.Lose(d)
+		w.settle(t, 0, 1, actionOf("one"))
+		w.want(t, 1, "one")
+		missed := time.Now()
+		w.nodes[0].build(t, "one", "x") // it has all again
+		w.settle(t, 0, 1, actionOf("one"))
+		time.Sleep(lookup.NegativeFor - time.Millisecond - time.Since(missed))
+		w.want(t, 1, "one")
+		time.Sleep(2 * time.Millisecond)
+		w.want(t, 1, "one", 0)
+		if s := w.nodes[1].lookup.Stat(); s.Negative != 1 {
+			t.Errorf("counts are %+v", s)
+		}
+	})
+}
+
 // Evicted blobs make their results forgotten: others no longer ask for them.
 func TestSweep(t *testing.T) {
 	w := newWorld(t, 2, mesh, nil)

@@ -2,6 +2,7 @@ package onehop_test
 
 import (
 	"context"
+	"encoding/binary"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -157,7 +158,15 @@ func TestExpiryAndBounds(t *testing.T) {
 	}
 }
 
-// Members that go away take nothing along for long, and what a new one lacks it learns.
+// records is how many records some nodes have noted.
+func records(nodes []*node) (n int) {
+	for _, x := range nodes {
+		n += x.index.Len()
+	}
+	return n
+}
+
+// Members that go away take nothing along for long.
 func TestChurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes := join(t, 8, true)
@@ -166,28 +175,73 @@ func TestChurn(t *testing.T) {
 		for _, x := range nodes[1:4] {
 			x.Cut()
 		}
-		time.Sleep(onehop.Grace + 15*time.Second)
-		total := 0
-		for _, x := range append(nodes[4:], nodes[0]) {
-			total += x.index.Len()
+		left := append(nodes[4:], nodes[0])
+		before := records(left)
+		time.Sleep(onehop.Grace - time.Second) // most come back
+		if n := records(left); n != before || n >= onehop.R*len(keys) {
+			t.Errorf("%d records soon after three left, want %d still", n, before)
 		}
-		if total != onehop.R*len(keys) {
-			t.Errorf("%d records after three left, want %d", total, onehop.R*len(keys))
-		}
-		nodes[4].index.Drop(nodes[0].ID) // it lost what it knew
-		time.Sleep(5 * onehop.Compare)
-		total = 0
-		for _, x := range append(nodes[4:], nodes[0]) {
-			total += x.index.Len()
-		}
-		if total != onehop.R*len(keys) {
-			t.Errorf("%d records after one forgot, want %d", total, onehop.R*len(keys))
+		time.Sleep(15 * time.Second)
+		if n := records(left); n != onehop.R*len(keys) {
+			t.Errorf("%d records after three left, want %d", n, onehop.R*len(keys))
 		}
 		time.Sleep(2 * onehop.TTL)
 		if found, err := nodes[5].locator.Find(t.Context(), keys); err != nil || len(found[0]) != 1 {
 			t.Errorf("after twice the TTL: %v, %v", found[0], err)
 		}
 	})
+}
+
+// A member that lost what it knew has it back from another it shares every key with, long before anything is announced again.
+func TestCompare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := join(t, onehop.R, true)
+		keys := locatetest.Keys("one", 200)
+		nodes[0].locator.Announce(t.Context(), keys)
+		nodes[1].index.Drop(nodes[0].ID)
+		time.Sleep(onehop.Compare - time.Second)
+		if n := nodes[1].index.Len(); n != 0 {
+			t.Errorf("%d records before it compared", n)
+		}
+		time.Sleep(10 * time.Second)
+		if n := nodes[1].index.Len(); n != len(keys) {
+			t.Errorf("%d records after it compared, want %d", n, len(keys))
+		}
+	})
+}
+
+// Keys belong to nobody who has just come, and are told to who has settled within seconds.
+func TestSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := join(t, 4, true)
+		fresh := nodes[3]
+		fresh.SetAlive(onehop.Settled - time.Second)
+		time.Sleep(10 * time.Second) // the others have seen that it is one less
+		keys := locatetest.Keys("one", 200)
+		nodes[0].locator.Announce(t.Context(), keys)
+		if old, n := records(nodes[:3]), fresh.index.Len(); old != onehop.R*len(keys) || n != 0 {
+			t.Errorf("%d records at who has settled, %d at who has not", old, n)
+		}
+		fresh.SetAlive(onehop.Settled)
+		time.Sleep(10 * time.Second)
+		if n := fresh.index.Len(); n < len(keys)/2 {
+			t.Errorf("%d of %d keys were told to who has settled", n, len(keys))
+		}
+	})
+}
+
+// One peer fills no more of an index than its share.
+func TestOnePeerIsBounded(t *testing.T) {
+	x, now := onehop.NewIndex(), time.Now()
+	var k cid.Key
+	for n := range uint64(onehop.MaxPerPeer + 1) {
+		binary.BigEndian.PutUint64(k[:], n)
+		x.Note(peer.ID{1}, []cid.Key{k}, now)
+	}
+	x.Note(peer.ID{2}, []cid.Key{k}, now)
+	if n := x.Len(); n != onehop.MaxPerPeer+1 {
+		t.Errorf("%d records are noted, want %d of one peer and 1 of another", n, onehop.MaxPerPeer)
+	}
 }
 
 var _ locate.Locator = (*onehop.Locator)(nil)
