@@ -19,6 +19,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/lookup"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/share"
+	"github.com/buildmesh/buildmesh/dht/summary"
 )
 
 var (
@@ -75,6 +76,34 @@ func TestMissAllocations(t *testing.T) {
 	}
 }
 
+// Who shows a receipt and has not the outputs any more sends nobody looking around: the executor that signed it is asked for them.
+func TestExecutorIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shown := &fixed{}
+		w := newWorld(t, 4, mesh, func(i int, _ *lookup.Lookup) share.Results {
+			if i == 1 {
+				return shown
+			}
+			return nil
+		})
+		w.nodes[0].build(t, "one", "x")
+		raw, key := w.nodes[0].signed(t, "one")
+		shown.answer = share.Answer{Receipts: [][]byte{raw}}
+		for _, x := range []*summary.Publisher{w.nodes[0].summary.Publisher, w.nodes[1].summary.Publisher} {
+			x.Remove([]cid.Key{key})
+			x.Flush()
+		}
+		w.nodes[1].summary.Publisher.Add([]cid.Key{key})
+		w.settle(t, 1, 2, actionOf("one"))
+		w.connected(t)
+		bystander := w.nodes[3].Calls()
+		w.want(t, 2, "one", 0)
+		if calls := w.nodes[3].Calls() - bystander; calls != 0 {
+			t.Errorf("who has nothing to do with it was called %d times", calls)
+		}
+	})
+}
+
 // Many at once look for the same and for different results: each is asked for once, and together.
 func TestTogether(t *testing.T) {
 	w := newWorld(t, 2, mesh, nil)
@@ -121,15 +150,21 @@ func TestFrozenCandidate(t *testing.T) {
 	}
 }
 
-// Of two candidates one is stopped: the other answers for it.
+// Of two candidates the one asked first is stopped: the other answers for it, within the same budget.
 func TestHedge(t *testing.T) {
-	w := newWorld(t, 3, mesh, nil)
-	w.nodes[0].build(t, "one", "x")
-	w.nodes[1].build(t, "one", "x")
-	w.settle(t, 0, 2, actionOf("one"))
-	w.settle(t, 1, 2, actionOf("one"))
-	w.nodes[0].Freeze()
-	w.want(t, 2, "one", 1, 0)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, mesh, nil)
+		w.nodes[0].build(t, "one", "x")
+		w.nodes[1].build(t, "one", "x")
+		w.settle(t, 0, 2, actionOf("one"))
+		w.settle(t, 1, 2, actionOf("one"))
+		first, second := 0, 1
+		if w.nodes[2].summary.Peers.Find([]cid.Key{keyer.Result(actionOf("one"), root)})[0][0] == w.nodes[1].ID {
+			first, second = 1, 0
+		}
+		w.nodes[first].Freeze()
+		w.want(t, 2, "one", second)
+	})
 }
 
 // A hit whose blobs nobody has is a miss, remembered, and nothing of it is served.

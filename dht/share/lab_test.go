@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -221,6 +222,27 @@ func TestFoundWithoutHint(t *testing.T) {
 	if err != nil || len(missing) != 1 || missing[0] != absent {
 		t.Errorf("missing %v, %v", missing, err)
 	}
+}
+
+// Of a large mesh no more than MaxAsked are asked for what nobody is named for, those that have been there longest.
+func TestMaxAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const others = fetch.MaxAsked + 3
+		nodes := lab(t, 1+others, nil)
+		for _, x := range nodes[1:4] {
+			x.SetAlive(time.Second)
+		}
+		alone := fetch.New(fetch.Options{Store: nodes[0].store, Dialer: nodes[0], Members: nodes[0], Keyer: keyer})
+		absent := digest.SHA256.Of([]byte("nobody has this"))
+		if missing, err := alone.Fetch(t.Context(), []digest.Digest{absent}, nil); err != nil || len(missing) != 1 {
+			t.Errorf("missing %v, %v", missing, err)
+		}
+		for i, x := range nodes[1:] {
+			if asked := x.Calls() > 0; asked != (i >= 3) {
+				t.Errorf("member %d was asked: %v", i+1, asked)
+			}
+		}
+	})
 }
 
 // Many callers want the same blobs at once: each travels once.
