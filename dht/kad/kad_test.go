@@ -4,16 +4,21 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	datastore "github.com/ipfs/go-datastore"
 	query "github.com/ipfs/go-datastore/query"
 	libp2p "github.com/libp2p/go-libp2p"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	lpeer "github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/routing"
 
 	"github.com/buildmesh/buildmesh/dht/locate/locatetest"
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -123,6 +128,47 @@ func TestConformance(t *testing.T) {
 			w.Locators, w.IDs = append(w.Locators, l), append(w.IDs, l.self)
 		}
 		return w
+	})
+}
+
+// The DHT is set up as meshes need it: everybody serves, under a protocol of our own, with small buckets and no values.
+func TestSetUp(t *testing.T) {
+	l := join(t, 1)[0]
+	if mode, k := l.dht.Mode(), l.dht.BucketSize(); mode != dht.ModeServer || k != BucketSize || k < 8 {
+		t.Errorf("mode %v, buckets of %d", mode, k)
+	}
+	if protocols := l.host.Mux().Protocols(); !slices.Contains(protocols, prefix+"/kad/1.0.0") || slices.Contains(protocols, "/ipfs/kad/1.0.0") {
+		t.Errorf("it speaks %v", protocols)
+	}
+	if err := l.dht.PutValue(t.Context(), "/pk/x", []byte("x")); !errors.Is(err, routing.ErrNotSupported) {
+		t.Errorf("a value is stored: %v", err)
+	}
+	if l.budget != 150*time.Millisecond || ProvideValidity != 30*time.Minute || concurrency != 10 {
+		t.Errorf("a find takes %v, a record is kept %v, %d are asked at once", l.budget, ProvideValidity, concurrency)
+	}
+}
+
+// A provider that says nothing when it is asked what it still has costs Budget, and is not named; others are.
+func TestSilentProvider(t *testing.T) {
+	all := join(t, 3)
+	keys := locatetest.Keys("one", 1)
+	for _, l := range all[1:] {
+		if err := l.Announce(t.Context(), keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(t, all)
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended) })
+	all[1].host.SetStreamHandler(askProtocol, func(s network.Stream) { <-ended; s.Reset() })
+	within, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	until(t, "the one that answers is named", func() bool { // on a busy machine it may take longer than it has
+		found, err := all[0].Find(within, keys)
+		if err != nil || slices.Contains(found[0], all[1].self) {
+			t.Fatalf("found %v, %v", found, err)
+		}
+		return len(found[0]) == 1 && found[0][0] == all[2].self
 	})
 }
 

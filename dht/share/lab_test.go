@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,24 +205,53 @@ func TestCaps(t *testing.T) {
 	}
 }
 
-// A blob nobody is named for is found in the index, else by asking everybody, else nowhere.
+// asked counts how often a node is asked what it has.
+type asked struct {
+	*share.Blobs
+	times atomic.Int64
+}
+
+func (a *asked) FindMissingBlobs(ctx context.Context, q *repb.FindMissingBlobsRequest) (*repb.FindMissingBlobsResponse, error) {
+	a.times.Add(1)
+	return a.Blobs.FindMissingBlobs(ctx, q)
+}
+
+// A blob nobody is named for is found in the index, where nobody needs to be asked whether he has it; else by asking everybody,
+// else nowhere.
 func TestFoundWithoutHint(t *testing.T) {
-	nodes := lab(t, 4, nil)
-	ds := fill(t, nodes[2].store, 30, 1000)
-	var keys []cid.Key
-	for _, d := range ds[:10] {
-		keys = append(keys, keyer.Blob(d))
-	}
-	if err := nodes[2].locator.Announce(t.Context(), keys); err != nil {
-		t.Fatal(err)
-	}
-	nodes[0].fetchAll(t, ds[:10])
-	nodes[1].fetchAll(t, ds, nodes[3].ID)
-	absent := digest.SHA256.Of([]byte("nobody has this"))
-	missing, err := nodes[0].fetcher.Fetch(t.Context(), []digest.Digest{absent, ds[20]}, nil)
-	if err != nil || len(missing) != 1 || missing[0] != absent {
-		t.Errorf("missing %v, %v", missing, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var members [4]*asked
+		nodes := lab(t, 4, func(i int, s *share.Blobs) blobServer {
+			if members[i] == nil {
+				members[i] = &asked{Blobs: s}
+			}
+			return members[i]
+		})
+		times := func() (n int64) {
+			for _, m := range members {
+				n += m.times.Load()
+			}
+			return n
+		}
+		ds := fill(t, nodes[2].store, 30, 1000)
+		var keys []cid.Key
+		for _, d := range ds[:10] {
+			keys = append(keys, keyer.Blob(d))
+		}
+		if err := nodes[2].locator.Announce(t.Context(), keys); err != nil {
+			t.Fatal(err)
+		}
+		nodes[0].fetchAll(t, ds[:10])
+		if n := times(); n != 0 {
+			t.Errorf("members were asked %d times for what the index knows", n)
+		}
+		nodes[1].fetchAll(t, ds, nodes[3].ID)
+		absent := digest.SHA256.Of([]byte("nobody has this"))
+		missing, err := nodes[0].fetcher.Fetch(t.Context(), []digest.Digest{absent, ds[20]}, nil)
+		if err != nil || len(missing) != 1 || missing[0] != absent || times() == 0 {
+			t.Errorf("missing %v, members asked %d times, %v", missing, times(), err)
+		}
+	})
 }
 
 // Of a large mesh no more than MaxAsked are asked for what nobody is named for, those that have been there longest.
