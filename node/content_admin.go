@@ -61,10 +61,29 @@ func (a contentAnswers) List(ctx context.Context, q *controlv1.ListRequest) (*co
 		answer.Results = append(answer.Results, one)
 		return err
 	})
+	if err == nil {
+		err = a.name(ctx, answer.Results)
+	}
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return answer, nil
+}
+
+// name adds what this node's clients called the actions of some results.
+func (a contentAnswers) name(ctx context.Context, results []*controlv1.SignedResult) error {
+	actions := make([]string, len(results))
+	for i, r := range results {
+		actions[i] = r.Action
+	}
+	if err := a.node.journal.Flush(ctx); err != nil {
+		return err
+	}
+	named, err := a.node.journal.Named(actions...)
+	for i, e := range named {
+		results[i].About = strings.TrimSpace(e.GetMnemonic() + " " + e.GetTarget() + e.GetWords())
+	}
+	return err
 }
 
 // walk calls f for every receipt about this mesh, until it gives an error.

@@ -15,6 +15,7 @@ import (
 	"github.com/buildmesh/buildmesh/node/bridge"
 	"github.com/buildmesh/buildmesh/node/config"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
+	journalv1 "github.com/buildmesh/buildmesh/proto/journal/v1"
 )
 
 // openJournal opens the journal of the actions that this node's clients ask for. What it tells of earlier ones is what actions
@@ -66,7 +67,10 @@ func (a journalAnswers) Why(ctx context.Context, q *controlv1.WhyRequest) (*cont
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	answer := &controlv1.WhyResponse{Entry: found.Entry, Also: found.Also, MoreAlso: int64(found.More), Lost: j.Lost()}
-	if answer.Before, err = j.Before(found.Entry); err == nil {
+	if err = a.name(answer.Entry); err == nil {
+		answer.Before, err = j.Before(found.Entry)
+	}
+	if err == nil {
 		answer.Same, err = j.Last(found.Entry)
 	}
 	if err == nil && answer.Before != nil {
@@ -76,6 +80,18 @@ func (a journalAnswers) Why(ctx context.Context, q *controlv1.WhyRequest) (*cont
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return answer, nil
+}
+
+// name adds what an action is called that its client looked for without a word, if it has been named before.
+func (a journalAnswers) name(e *journalv1.Entry) error {
+	if e.Mnemonic+e.Target+e.Words != "" {
+		return nil
+	}
+	named, err := a.node.journal.Named(e.Action)
+	if err == nil && named[0] != nil {
+		e.Mnemonic, e.Target, e.Words = named[0].Mnemonic, named[0].Target, named[0].Words
+	}
+	return err
 }
 
 // maxTried is how many targets are proposed for one that is not known.

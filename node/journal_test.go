@@ -108,6 +108,16 @@ func TestWhy(t *testing.T) {
 		_, err := repb.NewActionCacheClient(p.ben.conn).GetActionResult(about(t, "//ben:it"), &repb.GetActionResultRequest{ActionDigest: d.Proto()})
 		return err == nil
 	})
+	listed, err := contentAnswers{node: p.ana.Node}.List(t.Context(), &controlv1.ListRequest{Action: first.Hex()})
+	if err != nil || len(listed.Results) != 1 || listed.Results[0].Signer != "ben" || listed.Results[0].About != "Genrule //app:it" {
+		t.Errorf("listed %v, %v", listed, err)
+	}
+	if _, err := p.ana.result(t, first); err != nil { // of which its client says nothing
+		t.Fatal(err)
+	}
+	if e := p.ana.why(t, "").Entry; e.Mnemonic != "Genrule" || e.Target != "//app:it" || e.Cache.Verdict != journalv1.Cache_VERDICT_HIT_HERE {
+		t.Errorf("a look-up without a word: %v", e)
+	}
 	if e := p.ben.why(t, "//ben:it").Entry; e.Cache.Verdict != journalv1.Cache_VERDICT_HIT_MEMBER || e.Cache.From != "ana" || e.Output != "out" {
 		t.Errorf("%v", e)
 	}

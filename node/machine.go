@@ -269,10 +269,14 @@ func (m *machine) underWay() (all []*controlv1.Flight) {
 			continue
 		}
 		meta := f.Request().Meta
-		all = append(all, &controlv1.Flight{
+		one := &controlv1.Flight{
 			Name: f.Name(), Stage: stageWord(state.Stage), Mnemonic: meta.Mnemonic, Target: meta.Target,
 			Age: durationpb.New(time.Since(f.Created())), Worker: state.Metadata.GetWorker(),
-		})
+		}
+		if one.Mnemonic == "" && one.Target == "" {
+			one.Words = f.Words()
+		}
+		all = append(all, one)
 	}
 	slices.SortStableFunc(all, func(a, b *controlv1.Flight) int {
 		return int(b.Age.AsDuration()/time.Millisecond) - int(a.Age.AsDuration()/time.Millisecond)

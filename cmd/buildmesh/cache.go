@@ -17,7 +17,7 @@ import (
 type cacheVerb struct {
 	Stat     cacheStatVerb     `cmd:"" help:"Print what the cache holds."`
 	Verify   cacheVerifyVerb   `cmd:"" help:"Read every blob and check it against its digest."`
-	Ls       cacheLsVerb       `cmd:"" name:"ls" help:"List signed results: who ran what, and who else has it."`
+	Ls       cacheLsVerb       `cmd:"" name:"ls" help:"List signed results: who ran what, who else has it, and what this node's clients call it."`
 	Pin      cachePinVerb      `cmd:"" help:"Keep a target, an artifact or a tree from eviction."`
 	Disputes cacheDisputesVerb `cmd:"" help:"List actions about whose results members disagree."`
 	GC       cacheGCVerb       `cmd:"" name:"gc" help:"Give the disk of removed blobs back now."`

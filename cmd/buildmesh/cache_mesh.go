@@ -33,19 +33,24 @@ func (c *cacheLsVerb) Run(v *verbContext) error {
 		_, err := fmt.Fprintln(v.out, "no signed results are known here")
 		return err
 	}
-	rows := []string{"ACTION\tSIGNER\tAGE\tOUTPUTS\tHERE\tALSO AT"}
+	return v.table(signedRows(answer, time.Now()))
+}
+
+// signedRows list signed results.
+func signedRows(answer *controlv1.ListResponse, now time.Time) []string {
+	rows := []string{"ACTION\tSIGNER\tAGE\tOUTPUTS\tHERE\tALSO AT\tTARGET"}
 	for _, r := range answer.Results {
 		here := "no"
 		if r.Complete {
 			here = "yes"
 		}
-		rows = append(rows, fmt.Sprintf("%.16s\t%s\t%s\t%d\t%s\t%s", r.Action, r.Signer, human.Age(time.Since(r.Completed.AsTime())), r.Outputs, here,
-			dash(strings.Join(r.Providers, ", "))))
+		rows = append(rows, fmt.Sprintf("%.16s\t%s\t%s\t%d\t%s\t%s\t%s", r.Action, clean(r.Signer), human.Age(now.Sub(r.Completed.AsTime())), r.Outputs, here,
+			dash(clean(listed(r.Providers, 3))), dash(clean(r.About))))
 	}
 	if answer.More > 0 {
 		rows = append(rows, fmt.Sprintf("and %s more; see them with --limit", human.Count(answer.More)))
 	}
-	return v.table(rows)
+	return rows
 }
 
 // cacheDisputesVerb is `buildmesh cache disputes`.

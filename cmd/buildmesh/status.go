@@ -149,7 +149,7 @@ func flightRows(flights []*controlv1.Flight) []string {
 	}
 	rows := []string{"STAGE\tAGE\tON\tMNEMONIC\tTARGET"}
 	for _, f := range flights {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", f.Stage, human.Age(f.Age.AsDuration()), dash(clean(f.Worker)), dash(f.Mnemonic), dash(f.Target)))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", f.Stage, human.Age(f.Age.AsDuration()), dash(clean(f.Worker)), dash(clean(f.Mnemonic)), dash(clean(f.Target+f.Words))))
 	}
 	return rows
 }

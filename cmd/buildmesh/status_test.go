@@ -14,8 +14,9 @@ func TestFlightRows(t *testing.T) {
 	got := flightRows([]*controlv1.Flight{
 		{Stage: "running", Age: durationpb.New(3 * time.Second), Worker: "b\x1b[31men", Mnemonic: "Genrule", Target: "//:a"},
 		{Stage: "queued", Age: durationpb.New(20 * time.Millisecond)},
+		{Stage: "queued", Age: durationpb.New(10 * time.Millisecond), Words: "sh -c \x1b[2Jmake"},
 	})
-	want := []string{"STAGE\tAGE\tON\tMNEMONIC\tTARGET", "running\t3 s\tben\tGenrule\t//:a", "queued\t20 ms\t-\t-\t-"}
+	want := []string{"STAGE\tAGE\tON\tMNEMONIC\tTARGET", "running\t3 s\tben\tGenrule\t//:a", "queued\t20 ms\t-\t-\t-", "queued\t10 ms\t-\t-\tsh -c make"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

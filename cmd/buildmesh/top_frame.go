@@ -238,7 +238,7 @@ func (m *topModel) flightLines(l look) []string {
 	}
 	columns := [4][]string{{"STAGE"}, {"AGE"}, {"ON"}, {"ACTION"}}
 	for _, f := range m.answer.Flights {
-		what := strings.TrimSpace(clean(f.Mnemonic) + " " + clean(f.Target))
+		what := strings.TrimSpace(clean(f.Mnemonic) + " " + clean(f.Target) + clean(f.Words))
 		columns[0] = append(columns[0], f.Stage)
 		columns[1] = append(columns[1], human.Age(f.Age.AsDuration().Truncate(100*time.Millisecond)))
 		columns[2] = append(columns[2], dash(clean(f.Worker)))

@@ -27,6 +27,8 @@ func topSeen() *controlv1.TopResponse {
 		Flights: []*controlv1.Flight{
 			{Stage: "running", Age: took(75 * time.Second), Mnemonic: "CppCompile", Target: "//app:grep", Worker: "ben"},
 			{Stage: "queued", Age: took(300 * time.Millisecond), Mnemonic: "CppLink", Target: "//app:a\x1b[2Jevil\n"},
+			{Stage: "running", Age: took(2 * time.Second), Target: "greeting/hello.bst", Worker: "ana"},
+			{Stage: "running", Age: took(time.Second), Words: "gcc -c a.c", Worker: "ana"},
 		},
 	}
 }

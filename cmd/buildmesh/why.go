@@ -54,8 +54,8 @@ func (w *whyVerb) Run(v *verbContext) error {
 func whyRows(w *controlv1.WhyResponse, now time.Time) []string {
 	e := w.Entry
 	rows := []string{"action\t" + aboutText(e) + ", " + ago(e, now) + " ago"}
-	if e.Output != "" {
-		rows = append(rows, "makes\t"+e.Output)
+	if e.Output != "" && e.Output != "." {
+		rows = append(rows, "makes\t"+clean(e.Output))
 	}
 	rows = append(rows, "cache\t"+cacheText(w, now))
 	if hit(e) {
@@ -73,12 +73,14 @@ func hit(e *journalv1.Entry) bool {
 
 // aboutText names an action.
 func aboutText(e *journalv1.Entry) string {
-	hash := e.Action[:min(len(e.Action), 12)]
+	hash, mnemonic, target := e.Action[:min(len(e.Action), 12)], clean(e.Mnemonic), clean(e.Target)
 	switch {
-	case e.Mnemonic != "" && e.Target != "":
-		return fmt.Sprintf("%s of %s, %s", e.Mnemonic, e.Target, hash)
-	case e.Mnemonic != "" || e.Target != "":
-		return e.Mnemonic + e.Target + ", " + hash
+	case mnemonic != "" && target != "":
+		return fmt.Sprintf("%s of %s, %s", mnemonic, target, hash)
+	case mnemonic != "" || target != "":
+		return mnemonic + target + ", " + hash
+	case e.Words != "":
+		return hash + ", " + clean(e.Words)
 	}
 	return hash
 }

@@ -86,6 +86,10 @@ func TestWhyText(t *testing.T) {
 	merged.Merged, merged.Placing, merged.Remarks = "ben", nil, nil
 	vain := ranEntry()
 	vain.Vain, vain.Placing.Attempts = "waited 5 s for ben's: it left", vain.Placing.Attempts[1:]
+	element, nameless := ranEntry(), ranEntry()
+	element.Target, element.Mnemonic = "greeting/hello.bst", ""
+	nameless.Target, nameless.Mnemonic, nameless.Words = "", "", "gcc -c \x1b[2Ja.c"
+	element.Output, nameless.Output = ".", "out\x1b[2J"
 	var out bytes.Buffer
 	for _, c := range []struct {
 		name   string
@@ -97,6 +101,8 @@ func TestWhyText(t *testing.T) {
 		{"it failed before", &controlv1.WhyResponse{Entry: ranEntry(), Before: again, Same: again}},
 		{"a member ran it at the same time", &controlv1.WhyResponse{Entry: merged}},
 		{"a member ran it at the same time, and left", &controlv1.WhyResponse{Entry: vain}},
+		{"an element", &controlv1.WhyResponse{Entry: element}},
+		{"a client that names nothing", &controlv1.WhyResponse{Entry: nameless}},
 		{"the same action", &controlv1.WhyResponse{Entry: before, Before: before, Same: before}},
 	} {
 		out.WriteString("== " + c.name + "\n")

@@ -37,7 +37,8 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("executor panicked: %v", e.Value) }
 
-// Meta is what a client says about itself and its action; all of it is optional, none of it is trusted.
+// Meta is what a client says about itself and its action; all of it is optional, none of it is trusted. The target of one that
+// names none is the element that its action builds, if it does.
 type Meta struct {
 	Tool, Invocation, ActionID, Mnemonic, Target string
 }

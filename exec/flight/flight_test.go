@@ -558,3 +558,27 @@ func TestOptionsNeedTheirParts(t *testing.T) {
 	}()
 	New(Options{})
 }
+
+// TestTarget: what BuildStream builds has the element's name, since its client names nothing; what a client says counts before
+// that.
+func TestTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		named := l.action(t, "a")
+		command := l.blobs.put(t, &repb.Command{Arguments: []string{"sh", "-c", "make"}, WorkingDirectory: "buildstream/greeting/hello.bst"})
+		element := l.action(t, "b", func(a *repb.Action) { a.CommandDigest = command.Proto() })
+		said := element
+		said.Meta.Target, said.SkipCacheLookup = "//mine", true
+		for i, want := range []string{"", "greeting/hello.bst", "//mine"} {
+			f := l.execute(t, []Request{named, element, said}[i])
+			if got := f.Request().Meta.Target; got != want {
+				t.Errorf("the target is %q, want %q", got, want)
+			}
+			if i == 1 && f.Words() != "sh -c make" {
+				t.Errorf("its command begins with %q", f.Words())
+			}
+			f.Cancel()
+			done(t, f)
+		}
+	})
+}

@@ -120,6 +120,9 @@ func (t *Table) Execute(ctx context.Context, r Request) (*Flight, error) {
 		return nil, err
 	}
 	a.Instance = r.Instance
+	if r.Meta.Target == "" {
+		r.Meta.Target = a.Element()
+	}
 	if err := t.options.Match(a.Platform); err != nil {
 		err = unsupported(err)
 		t.options.Ended(Ending{Action: a, Request: r, Created: time.Now(), Refused: true, Response: &repb.ExecuteResponse{Status: t.status(err)}})

@@ -37,6 +37,9 @@ func (f *Flight) Name() string { return f.name }
 // Action is the digest of the action.
 func (f *Flight) Action() digest.Digest { return f.request.Action }
 
+// Words is the begin of the action's command.
+func (f *Flight) Words() string { return f.action.Words() }
+
 // Request is what the first client of the flight asked.
 func (f *Flight) Request() Request { return f.request }
 

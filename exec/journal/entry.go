@@ -46,6 +46,9 @@ func (j *Journal) entryOf(e flight.Ending, at time.Time) *journalv1.Entry {
 	entry := newEntry(a.Digest, e.Request.Meta, at)
 	entry.Command, entry.InputRoot, entry.Instance = a.CommandDigest.String(), a.InputRoot.String(), clip(e.Request.Instance)
 	entry.Output = clip(leastOutput(a))
+	if entry.Target == "" && entry.Mnemonic == "" {
+		entry.Words = clip(a.Words())
+	}
 	entry.ArgumentsSum, entry.EnvironmentSum, entry.PlatformSum = sumOf(a.Arguments...), sumOf(slices.Sorted(slices.Values(a.Env))...), platformSum(a.Platform)
 	entry.Subject = subjectOf(entry)
 	entry.Cache = cacheOf(e)

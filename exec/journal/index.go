@@ -20,6 +20,7 @@ type position struct {
 	target     unique.Handle[string]
 	invocation uint64
 	ran        bool
+	named      bool // by its client, or by its command
 	remark     bool
 }
 
@@ -38,7 +39,7 @@ func positionOf(r *journalv1.Record) position {
 	e := r.GetEntry()
 	p := position{
 		sequence: e.GetSequence(), action: actionSum(e.GetAction()), subject: e.GetSubject(), target: unique.Make(e.GetTarget()),
-		invocation: sumOf(e.GetInvocation()), ran: e.GetCache().GetVerdict() > journalv1.Cache_VERDICT_HIT_MEMBER,
+		invocation: sumOf(e.GetInvocation()), named: e.GetMnemonic()+e.GetTarget()+e.GetWords() != "", ran: e.GetCache().GetVerdict() > journalv1.Cache_VERDICT_HIT_MEMBER,
 	}
 	copy(p.hash[:], e.GetAction())
 	return p
@@ -76,6 +77,9 @@ func (x *index) drop(segment uint64) {
 	x.all = append(x.all[:0], x.all[n:]...)
 }
 
+// unsaid is the invocation of those that name none: they are no one's.
+var unsaid = sumOf("")
+
 // find gives where the newest entry for q is, or -1, and where others of its target and invocation are.
 func (x *index) find(q Query) (main int, also []int) {
 	label := q.Label
@@ -100,7 +104,7 @@ func (x *index) find(q Query) (main int, also []int) {
 			if main = at; q.Subject == "" || !isTarget(p.target) {
 				return main, nil
 			}
-		case main >= 0 && isTarget(p.target) && p.invocation == x.all[main].invocation:
+		case main >= 0 && isTarget(p.target) && p.invocation == x.all[main].invocation && p.invocation != unsaid:
 			if p.ran && !x.all[main].ran {
 				also, main = append(also, main), at
 				continue
@@ -121,6 +125,25 @@ func (x *index) targets() (all []string) {
 		}
 	}
 	return all
+}
+
+// named gives for each action where the newest entry is that names it, or -1.
+func (x *index) named(actions []string) []int {
+	places, wanted := make([]int, len(actions)), map[uint64][]int{}
+	for i, action := range actions {
+		places[i] = -1
+		sum := actionSum(action)
+		wanted[sum] = append(wanted[sum], i)
+	}
+	for at := len(x.all) - 1; at >= 0 && len(wanted) > 0; at-- {
+		if p := &x.all[at]; p.named {
+			for _, i := range wanted[p.action] {
+				places[i] = at
+			}
+			delete(wanted, p.action)
+		}
+	}
+	return places
 }
 
 // minHash is how much of a hash names an action.

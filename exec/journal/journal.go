@@ -298,6 +298,25 @@ func (j *Journal) Targets() []string {
 	return j.index.targets()
 }
 
+// Named gives for each action, as hash/size, the newest entry that names it by mnemonic, target or words; nil where none is known.
+// Errors: what the disk failed with.
+func (j *Journal) Named(actions ...string) ([]*journalv1.Entry, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := make([]*journalv1.Entry, len(actions))
+	for i, at := range j.index.named(actions) {
+		if at < 0 {
+			continue
+		}
+		r, err := j.log.read(j.index.all[at])
+		if err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
+		}
+		all[i] = r.GetEntry()
+	}
+	return all, nil
+}
+
 // Before gives the last entry before e with the same subject; nil when there is none.
 func (j *Journal) Before(e *journalv1.Entry) (*journalv1.Entry, error) {
 	return j.before(e, func(p *position) bool { return p.subject == e.Subject })

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -384,8 +385,34 @@ func TestNoTarget(t *testing.T) {
 		e.Request.Meta = flight.Meta{}
 		j.Ended(e)
 	}
-	if before, err := j.Before(find(t, j, "").Entry); err != nil || before.GetSequence() != 1 {
+	last := find(t, j, "").Entry
+	if before, err := j.Before(last); err != nil || before.GetSequence() != 1 {
 		t.Errorf("before: %v, %v", before, err)
+	}
+	if last.Words != "cc x" {
+		t.Errorf("its command begins with %q", last.Words)
+	}
+}
+
+// TestNamed: an action is called what its client called it last, whatever was asked for without a word since; and what names no
+// invocation belongs to none.
+func TestNamed(t *testing.T) {
+	blobs := newBlobs()
+	j := open(t, Options{})
+	first, other := blobs.ending(t, work{target: "//a"}), blobs.ending(t, work{target: "//b", args: []string{"y"}})
+	first.Request.Meta, other.Request.Meta = flight.Meta{Mnemonic: "Old", Target: "p/e.bst"}, flight.Meta{}
+	j.Ended(first)
+	first.Request.Meta.Mnemonic = "New"
+	j.Ended(first)
+	j.Ended(other)
+	j.Hit(Hit{Action: first.Action.Digest, Result: &repb.ActionResult{}})
+	found := find(t, j, "p/e.bst")
+	if len(found.Also) != 0 || found.Entry.Mnemonic != "New" {
+		t.Errorf("%v, and also %v", found.Entry, found.Also)
+	}
+	named, err := j.Named(other.Action.Digest.String(), "ab/1", first.Action.Digest.String(), first.Action.Digest.String())
+	if err != nil || len(named) != 4 || named[0].GetWords() != "cc y" || named[1] != nil || named[2].GetMnemonic() != "New" || named[3].GetTarget() != "p/e.bst" {
+		t.Errorf("named %v, %v", named, err)
 	}
 }
 

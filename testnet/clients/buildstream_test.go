@@ -35,6 +35,13 @@ func TestBuildStream(t *testing.T) {
 	if ran < 3 { // two elements and one integration; an import needs none
 		t.Errorf("%v actions ran on the node, want at least 3", ran)
 	}
+	why, err := node.Run("why", "greeting/hello.bst")
+	if err != nil || !strings.Contains(why, "greeting/hello.bst, ") || !strings.Contains(why, "\noutcome  exit code 0 on ") {
+		t.Errorf("%v: the element is not known by its name:\n%s", err, why)
+	}
+	if signed, err := node.Run("cache", "ls"); err != nil || !strings.Contains(signed, " greeting/use.bst\n") {
+		t.Errorf("%v: the element's result is not listed by its name:\n%s", err, signed)
+	}
 
 	second := stream.NewClient(t, node.BuildStream(), Artifacts, Sources, Execution)
 	built(t, "again, with pulls", second.Run(t, "build", "use.bst"), map[string]int{"Build": 0, "Pull": 1})

@@ -139,6 +139,7 @@ type SignedResult struct {
 	Outputs       int64                  `protobuf:"varint,5,opt,name=outputs,proto3" json:"outputs,omitempty"`
 	Complete      bool                   `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`  // every blob is here
 	Providers     []string               `protobuf:"bytes,7,rep,name=providers,proto3" json:"providers,omitempty"` // other members said to have it
+	About         string                 `protobuf:"bytes,8,opt,name=about,proto3" json:"about,omitempty"`         // mnemonic and target, or the begin of the command, if a client of this node named it or had it run
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -220,6 +221,13 @@ func (x *SignedResult) GetProviders() []string {
 		return x.Providers
 	}
 	return nil
+}
+
+func (x *SignedResult) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
 }
 
 type SharingRequest struct {
@@ -721,7 +729,7 @@ const file_proto_control_v1_content_proto_rawDesc = "" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\"`\n" +
 	"\fListResponse\x12<\n" +
 	"\aresults\x18\x01 \x03(\v2\".buildmesh.control.v1.SignedResultR\aresults\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\x03R\x04more\"\xe0\x01\n" +
+	"\x04more\x18\x02 \x01(\x03R\x04more\"\xf6\x01\n" +
 	"\fSignedResult\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
 	"\x06signer\x18\x02 \x01(\tR\x06signer\x128\n" +
@@ -729,7 +737,8 @@ const file_proto_control_v1_content_proto_rawDesc = "" +
 	"\x04tier\x18\x04 \x01(\tR\x04tier\x12\x18\n" +
 	"\aoutputs\x18\x05 \x01(\x03R\aoutputs\x12\x1a\n" +
 	"\bcomplete\x18\x06 \x01(\bR\bcomplete\x12\x1c\n" +
-	"\tproviders\x18\a \x03(\tR\tproviders\"\x10\n" +
+	"\tproviders\x18\a \x03(\tR\tproviders\x12\x14\n" +
+	"\x05about\x18\b \x01(\tR\x05about\"\x10\n" +
 	"\x0eSharingRequest\"~\n" +
 	"\x0fSharingResponse\x12\x18\n" +
 	"\aresults\x18\x01 \x01(\x03R\aresults\x12\x14\n" +

@@ -850,7 +850,8 @@ type Flight struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`         // operation name
 	Stage         string                 `protobuf:"bytes,2,opt,name=stage,proto3" json:"stage,omitempty"`       // in words
 	Mnemonic      string                 `protobuf:"bytes,3,opt,name=mnemonic,proto3" json:"mnemonic,omitempty"` // as the client says; may be empty
-	Target        string                 `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`     // as the client says; may be empty
+	Target        string                 `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`     // as the client says, or the BuildStream element that it builds; may be empty
+	Words         string                 `protobuf:"bytes,7,opt,name=words,proto3" json:"words,omitempty"`       // the begin of its command, when both are empty
 	Worker        string                 `protobuf:"bytes,6,opt,name=worker,proto3" json:"worker,omitempty"`     // where it runs; empty: not known yet
 	Age           *durationpb.Duration   `protobuf:"bytes,5,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -911,6 +912,13 @@ func (x *Flight) GetMnemonic() string {
 func (x *Flight) GetTarget() string {
 	if x != nil {
 		return x.Target
+	}
+	return ""
+}
+
+func (x *Flight) GetWords() string {
+	if x != nil {
+		return x.Words
 	}
 	return ""
 }
@@ -1476,12 +1484,13 @@ const file_proto_control_v1_control_proto_rawDesc = "" +
 	"\x06faults\x18\x03 \x01(\x03R\x06faults\x12\x1c\n" +
 	"\tcancelled\x18\x04 \x01(\x03R\tcancelled\x12\x16\n" +
 	"\x06cached\x18\x05 \x01(\x03R\x06cached\x12\x16\n" +
-	"\x06merged\x18\x06 \x01(\x03R\x06merged\"\xab\x01\n" +
+	"\x06merged\x18\x06 \x01(\x03R\x06merged\"\xc1\x01\n" +
 	"\x06Flight\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\tR\x05stage\x12\x1a\n" +
 	"\bmnemonic\x18\x03 \x01(\tR\bmnemonic\x12\x16\n" +
-	"\x06target\x18\x04 \x01(\tR\x06target\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x14\n" +
+	"\x05words\x18\a \x01(\tR\x05words\x12\x16\n" +
 	"\x06worker\x18\x06 \x01(\tR\x06worker\x12+\n" +
 	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03age\"\x0f\n" +
 	"\rDoctorRequest\"E\n" +

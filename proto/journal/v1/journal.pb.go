@@ -221,7 +221,7 @@ type Entry struct {
 	Instance   string                 `protobuf:"bytes,7,opt,name=instance,proto3" json:"instance,omitempty"`
 	Tool       string                 `protobuf:"bytes,8,opt,name=tool,proto3" json:"tool,omitempty"`
 	Invocation string                 `protobuf:"bytes,9,opt,name=invocation,proto3" json:"invocation,omitempty"`
-	Target     string                 `protobuf:"bytes,10,opt,name=target,proto3" json:"target,omitempty"`     // as the client said
+	Target     string                 `protobuf:"bytes,10,opt,name=target,proto3" json:"target,omitempty"`     // as the client said, or the BuildStream element that it builds
 	Mnemonic   string                 `protobuf:"bytes,11,opt,name=mnemonic,proto3" json:"mnemonic,omitempty"` // as the client said
 	Output     string                 `protobuf:"bytes,12,opt,name=output,proto3" json:"output,omitempty"`     // the least path it makes
 	Subject    uint64                 `protobuf:"fixed64,13,opt,name=subject,proto3" json:"subject,omitempty"` // equal for entries that are about the same piece of work
@@ -235,6 +235,7 @@ type Entry struct {
 	Outcome        *Outcome  `protobuf:"bytes,20,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	Remarks        []*Remark `protobuf:"bytes,21,rep,name=remarks,proto3" json:"remarks,omitempty"` // set when it is read, never stored
 	Merged         string    `protobuf:"bytes,22,opt,name=merged,proto3" json:"merged,omitempty"`   // the member whose run was waited for; empty: none
+	Words          string    `protobuf:"bytes,24,opt,name=words,proto3" json:"words,omitempty"`     // the begin of its command; empty: the client names mnemonic or target, or the command is not known
 	Vain           string    `protobuf:"bytes,23,opt,name=vain,proto3" json:"vain,omitempty"`       // why waiting for a member's run brought nothing the last time it did; empty: it never did
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -420,6 +421,13 @@ func (x *Entry) GetRemarks() []*Remark {
 func (x *Entry) GetMerged() string {
 	if x != nil {
 		return x.Merged
+	}
+	return ""
+}
+
+func (x *Entry) GetWords() string {
+	if x != nil {
+		return x.Words
 	}
 	return ""
 }
@@ -1139,7 +1147,7 @@ const file_proto_journal_v1_journal_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xa8\x06\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xbe\x06\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1a\n" +
@@ -1166,7 +1174,8 @@ const file_proto_journal_v1_journal_proto_rawDesc = "" +
 	"\btimeline\x18\x13 \x01(\v2\x1e.buildmesh.journal.v1.TimelineR\btimeline\x127\n" +
 	"\aoutcome\x18\x14 \x01(\v2\x1d.buildmesh.journal.v1.OutcomeR\aoutcome\x126\n" +
 	"\aremarks\x18\x15 \x03(\v2\x1c.buildmesh.journal.v1.RemarkR\aremarks\x12\x16\n" +
-	"\x06merged\x18\x16 \x01(\tR\x06merged\x12\x12\n" +
+	"\x06merged\x18\x16 \x01(\tR\x06merged\x12\x14\n" +
+	"\x05words\x18\x18 \x01(\tR\x05words\x12\x12\n" +
 	"\x04vain\x18\x17 \x01(\tR\x04vain\"\x9a\x02\n" +
 	"\x05Cache\x12=\n" +
 	"\averdict\x18\x01 \x01(\x0e2#.buildmesh.journal.v1.Cache.VerdictR\averdict\x12\x12\n" +
