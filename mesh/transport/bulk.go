@@ -56,7 +56,10 @@ func (t *Transport) serveTLS(g *guest) {
 		return
 	}
 	g.prove()
-	ours := t.open.track(id, conn)
+	ours, err := t.admitted(id, conn)
+	if err != nil {
+		return
+	}
 	defer t.open.untrack(id, ours)
 	t.bulkQueue.push(identified{ours, id})
 	<-ours.closed
@@ -96,9 +99,9 @@ func (t *Transport) handshake(ctx context.Context, raw net.Conn, id lpeer.ID, se
 func (t *Transport) dialBulk(ctx context.Context, id peer.ID) (net.Conn, error) {
 	var errs []error
 	for _, a := range t.addressesOf(id) {
-		conn, err := t.dialBulkAt(ctx, id, a)
+		ours, err := t.dialBulkAt(ctx, id, a)
 		if err == nil {
-			return identified{t.open.track(id, conn), id}, nil
+			return identified{ours, id}, nil
 		}
 		errs = append(errs, err)
 	}
@@ -109,7 +112,7 @@ func (t *Transport) dialBulk(ctx context.Context, id peer.ID) (net.Conn, error) 
 }
 
 // dialBulkAt opens and greets at one address.
-func (t *Transport) dialBulkAt(ctx context.Context, id peer.ID, a netip.AddrPort) (*tls.Conn, error) {
+func (t *Transport) dialBulkAt(ctx context.Context, id peer.ID, a netip.AddrPort) (*tracked, error) {
 	conn, _, err := t.dialTLS(ctx, ToLibp2p(id), a, bulkALPN)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", id.Short(), a, err)
@@ -118,7 +121,22 @@ func (t *Transport) dialBulkAt(ctx context.Context, id peer.ID, a netip.AddrPort
 		conn.Close()
 		return nil, fmt.Errorf("greet %s at %s: %w", id.Short(), a, err)
 	}
-	return conn, nil
+	ours, err := t.admitted(id, conn)
+	if err != nil {
+		return nil, fmt.Errorf("greeted %s at %s: %w", id.Short(), a, err)
+	}
+	return ours, nil
+}
+
+// admitted tracks a connection that was greeted. Who was turned out since then is asked about once more: a Drop before this did
+// not see the connection, a later one does.
+func (t *Transport) admitted(id peer.ID, conn *tls.Conn) (*tracked, error) {
+	ours := t.open.track(id, conn)
+	if err := t.gate.Admits(id); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return ours, nil
 }
 
 // dialTLS connects to an address.

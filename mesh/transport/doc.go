@@ -14,7 +14,8 @@
 // Promises:
 //   - Nothing a peer sends reaches libp2p or gRPC before the Gate let the peer in: to a stranger there
 //     are no streams, no protocols, no services and no names; it sees a peer id and a closed door.
-//   - Whoever asks, Gate.Admits is asked again for every call and stream; Drop closes what is open.
+//   - Whoever asks, Gate.Admits is asked again for every call and stream; Drop closes what is open,
+//     and what is being opened when the Gate has been told before it.
 //   - Learn feeds the address book; Control and Bulk dial when needed and return at once: the first call
 //     waits for the connection, until its context ends. Call them again rather than keep the result.
 //   - Connections being opened are bounded in number, in time and per address, and an office of 60

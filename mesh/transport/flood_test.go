@@ -25,6 +25,8 @@ var errStranger = errors.New("stranger")
 type doorman struct {
 	mu    sync.Mutex
 	known map[peer.ID]bool // guarded by mu
+	kind  int              // how often it still says yes before it turns who asked out; 0: for ever. guarded by mu
+	out   func(peer.ID)    // called then
 }
 
 func (d *doorman) know(id peer.ID) {
@@ -41,6 +43,12 @@ func (d *doorman) Admits(id peer.ID) error {
 	defer d.mu.Unlock()
 	if !d.known[id] {
 		return errStranger
+	}
+	if d.kind > 0 {
+		if d.kind--; d.kind == 0 {
+			delete(d.known, id)
+			d.out(id)
+		}
 	}
 	return nil
 }

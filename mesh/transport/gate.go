@@ -59,3 +59,11 @@ func (g gater) InterceptSecured(_ network.Direction, id lpeer.ID, _ network.Conn
 
 // InterceptUpgraded implements connmgr.ConnectionGater.
 func (g gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+
+// turnedOut closes a control connection with a peer that was turned out while it was opened: a Drop before this did not see it,
+// a later one does.
+func (g gater) turnedOut(_ network.Network, c network.Conn) {
+	if !g.InterceptSecured(network.DirUnknown, c.RemotePeer(), nil) {
+		_ = c.Close() // what is closed already is no failure
+	}
+}

@@ -150,6 +150,7 @@ func (t *Transport) openHost(o Options, key crypto.PrivKey) error {
 	if t.host, err = libp2p.New(options...); err != nil {
 		return errors.Join(err, t.front.close())
 	}
+	t.host.Network().Notify(&network.NotifyBundle{ConnectedF: gater{o.Gate}.turnedOut})
 	return nil
 }
 
