@@ -16,7 +16,6 @@ import (
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/mesh/roster"
 	"github.com/buildmesh/buildmesh/node/human"
-	"github.com/buildmesh/buildmesh/node/power"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
@@ -89,7 +88,7 @@ func (n *Node) capacity(name string, h facts.Heard) *controlv1.Capacity {
 	case n.machine == nil:
 		c.Excluded = "this node runs no actions"
 	case h.State != facts.Ready:
-		c.Excluded = human.State(h.State.String(), h.Reason)
+		c.Excluded = standing(h.Facts)
 	case h.OSFamily != n.machine.offer.OSFamily, !slices.ContainsFunc(h.ISA, common):
 		c.Excluded = "has another platform: " + strings.Join(append([]string{h.OSFamily}, h.ISA...), " ")
 	case h.Fingerprint == "", h.Fingerprint != n.machine.fingerprint.String():
@@ -146,8 +145,8 @@ func (n *Node) ownMachine() *controlv1.Machine {
 	}
 	room := n.machine.room()
 	own.Cores, own.Free = room.Cores, max(room.FreeCores, 0)
-	if lent := n.lending.governor.Status(); n.machine.leasing != nil && lent.State != power.Open {
-		own.State = human.State(lent.State.String(), lent.Reason)
+	if n.machine.leasing != nil {
+		own.State = standing(n.facts())
 	}
 	if n.machine.leasing == nil {
 		if room.Running > 0 {
@@ -161,16 +160,26 @@ func (n *Node) ownMachine() *controlv1.Machine {
 
 // otherMachine is a member and who uses it, as it says itself.
 func (n *Node) otherMachine(ctx context.Context, m roster.Member, h facts.Heard) *controlv1.Machine {
-	one := &controlv1.Machine{Name: m.Name, PeerId: m.ID.String(), Cores: h.Cores, Free: min(h.CoresFree, h.Cores)}
-	if h.State != facts.Ready {
-		one.State = human.State(h.State.String(), h.Reason)
-	}
+	one := &controlv1.Machine{Name: m.Name, PeerId: m.ID.String(), Cores: h.Cores, Free: min(h.CoresFree, h.Cores), State: standing(h.Facts)}
 	holders, err := n.occupancy(ctx, m.ID, h.Cores)
 	if err != nil {
 		return one
 	}
 	one.Answered, one.Shares = true, n.shares(holders)
 	return one
+}
+
+// standing is in which state a member lends and why, the same for this node and for others; empty when it lends all it has.
+func standing(f facts.Facts) string {
+	switch {
+	case f.State == facts.Ready && f.Reason == "":
+		return ""
+	case f.State == facts.Ready: // less than all
+		return human.State("throttled", f.Reason)
+	case f.State == facts.CacheOnly:
+		return cmp.Or(f.Reason, f.State.String())
+	}
+	return human.State(f.State.String(), f.Reason)
 }
 
 // occupancy asks a member who uses it.

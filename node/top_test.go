@@ -3,6 +3,7 @@ package node
 import (
 	"testing"
 
+	"github.com/buildmesh/buildmesh/mesh/facts"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
@@ -36,10 +37,34 @@ func TestTop(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "ana counts on herself alone", func() bool { jobs := p.ana.jobs(); return jobs.Jobs == 3 && jobs.Machines[1].Excluded != "" })
-	p.ben.stop()
-	eventually(t, "ben is gone", func() bool { return len(p.ana.jobs().Machines) == 1 || !p.ana.top(t.Context()).Machines[1].Answered })
 	for _, f := range p.ana.machine.flights.List() {
 		f.Cancel()
+	}
+	eventually(t, "both say how ben is", func() bool {
+		here, there := p.ben.top(t.Context()).Machines[0].State, p.ana.top(t.Context()).Machines[1].State
+		return here == "paused" && there == here
+	})
+	p.ben.stop()
+	eventually(t, "ben is gone", func() bool { return len(p.ana.jobs().Machines) == 1 || !p.ana.top(t.Context()).Machines[1].Answered })
+}
+
+// TestStanding: what a member says of itself, in a person's words.
+func TestStanding(t *testing.T) {
+	for _, c := range []struct {
+		state  facts.State
+		reason string
+		want   string
+	}{
+		{facts.Ready, "", ""},
+		{facts.Ready, "somebody uses it", "throttled: somebody uses it"},
+		{facts.Paused, "on battery", "paused: on battery"},
+		{facts.Draining, "on battery", "draining: on battery"},
+		{facts.CacheOnly, "runs no actions of others", "runs no actions of others"},
+		{facts.CacheOnly, "", "cache only"},
+	} {
+		if got := standing(facts.Facts{State: c.state, Reason: c.reason}); got != c.want {
+			t.Errorf("%v, %q: %q, want %q", c.state, c.reason, got, c.want)
+		}
 	}
 }
 
