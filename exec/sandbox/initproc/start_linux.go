@@ -11,7 +11,7 @@ import (
 // busyRetries and busyPause bound how long a program that is still open for writing is tried again. Another thread of
 // the node that forks while this file is being written keeps it open for a moment.
 const (
-	busyRetries = 50
+	busyRetries = 1000
 	busyPause   = 2 * time.Millisecond
 )
 
