@@ -132,7 +132,7 @@ func (c *content) newCompany() *company {
 		Results: n.results.cache, Blobs: n.store, Fetcher: x.fetcher, Policy: c.policy, Trust: meshTrust{n.mesh}, Report: peers.Report, Holders: x.holders, Hides: n.private.Active(), Far: sites.Far, Distances: x.distant,
 	}
 	x.lookup = lookup.New(o)
-	f.Rate = replicaRate(n.config)
+	f.Rate, f.Within = int64(n.config.Store.ReplicaRate), x.fetcher
 	x.copying = fetch.New(f)
 	o.Fetcher = x.copying
 	x.copies = lookup.New(o)

@@ -12,7 +12,6 @@ import (
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/replicate"
 	"github.com/buildmesh/buildmesh/mesh/facts"
-	"github.com/buildmesh/buildmesh/node/config"
 )
 
 const (
@@ -24,15 +23,6 @@ const (
 	// copies of others' results.
 	pinPart, roomPart = 4, 5
 )
-
-// replicaRate bounds what copies take of the network, in bytes a second; 0 for no bound.
-func replicaRate(c *config.Config) int64 {
-	rate, all := int64(c.Store.ReplicaRate), int64(c.Mesh.Download)
-	if rate == 0 || all != 0 && all < rate {
-		return all
-	}
-	return rate
-}
 
 // newCopier has what is made here held by others.
 func (c *content) newCopier(where locate.Locator) *replicate.Copier {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -13,9 +14,11 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cas"
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/fetch"
 	"github.com/buildmesh/buildmesh/dht/receipt"
 	"github.com/buildmesh/buildmesh/dht/replicate"
 	"github.com/buildmesh/buildmesh/mesh/facts"
+	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/node/power"
 )
 
@@ -221,5 +224,47 @@ func TestCopiesGoToMainsFirst(t *testing.T) {
 	mains.stop()
 	if key := copies("echo alone > out"); !holds(battery.Load(), key) {
 		t.Error("a member on battery is not asked when nobody else is left")
+	}
+}
+
+// TestCaps: no more comes and goes in a second than the configuration says, whatever it is for: after a burst of 8 MiB, which
+// every bound gives, 6 MiB at 8 MiB a second take three quarters of one at least.
+func TestCaps(t *testing.T) {
+	type fetchers func(x *company) []*fetch.Fetcher
+	both := func(x *company) []*fetch.Fetcher { return []*fetch.Fetcher{x.fetcher, x.copying} }
+	copies := func(x *company) []*fetch.Fetcher { return []*fetch.Fetcher{x.copying, x.copying} }
+	for setting, c := range map[string]struct {
+		at string
+		by fetchers
+	}{"mesh.download": {"receiver", both}, "mesh.upload": {"sender", both}, "store.replica_rate": {"receiver", copies}} {
+		t.Run(setting, func(t *testing.T) {
+			bound := func(at string) []string {
+				if at != c.at {
+					return []string{"store.replica_rate=0"}
+				}
+				return []string{"store.replica_rate=0", setting + "=8MiB"}
+			}
+			ana, ben := start(t, configured(t, t.TempDir(), bound("sender")...)), start(t, configured(t, t.TempDir(), bound("receiver")...))
+			defer ben.stop()
+			defer ana.stop()
+			ben.joins(t, ana)
+			var ds []digest.Digest
+			for i := range 2 {
+				data := bytes.Repeat([]byte{byte(i)}, 7<<20)
+				ds = append(ds, digest.SHA256.Of(data))
+				if err := ana.Node.store.Put(t.Context(), ds[i], data); err != nil {
+					t.Fatal(err)
+				}
+			}
+			began := time.Now()
+			for i, f := range c.by(ben.Node.content.company.Load()) {
+				if err := f.FetchOne(t.Context(), ds[i], []peer.ID{ana.identity.ID()}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if took := time.Since(began); took < 700*time.Millisecond {
+				t.Errorf("14 MiB came in %v", took)
+			}
+		})
 	}
 }

@@ -21,7 +21,7 @@
 //     asked for, of another size or compressed ends the call.
 //   - Every call ends: without progress for StallAfter another provider takes over, without any provider
 //     the fetch fails. The only provider is waited for up to GiveUp, half as long each time in vain.
-//   - No more than Options.Rate bytes a second are received, all fetches together.
+//   - No more than Options.Rate bytes a second are received, all fetches together, and those of the Fetchers within it.
 //   - Safe for concurrent use; goroutines end before the call that started them returns.
 //
 // What it does not do: it decides nothing about results, and serves nobody (package share does).

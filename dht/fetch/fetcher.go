@@ -52,7 +52,7 @@ type Store interface {
 	NewWriter(ctx context.Context, d digest.Digest) (*cas.Writer, error)
 }
 
-// Options shape a Fetcher. All but Locator, Rate and Brought must be set.
+// Options shape a Fetcher. All but Locator, Rate, Within and Brought must be set.
 type Options struct {
 	Store   Store
 	Dialer  locate.Dialer
@@ -60,6 +60,7 @@ type Options struct {
 	Keyer   *cid.Keyer
 	Locator locate.Locator // of blobs; nil: none
 	Rate    int64          // bytes a second received at most; 0: no bound
+	Within  *Fetcher       // whose bound what this one receives counts for too; nil: none's
 	// Brought is told what each call to a peer brought and how long it took. May be nil.
 	Brought func(id peer.ID, bytes int64, took time.Duration)
 }
@@ -93,8 +94,18 @@ func (f *Fetcher) brought(id peer.ID, bytes int64, began time.Time) {
 	}
 }
 
+// bounded reports whether receive may wait.
+func (f *Fetcher) bounded() bool {
+	return f.limiter != nil || f.options.Within != nil && f.options.Within.bounded()
+}
+
 // receive waits until n more bytes may be received.
 func (f *Fetcher) receive(ctx context.Context, n int) error {
+	if f.options.Within != nil {
+		if err := f.options.Within.receive(ctx, n); err != nil {
+			return err
+		}
+	}
 	if f.limiter == nil || n == 0 {
 		return nil
 	}

@@ -211,7 +211,7 @@ func (f *Fetcher) stream(ctx context.Context, id peer.ID, s section, patience ti
 		case int64(len(part.Data)) > s.end-s.at-n:
 			return n, fmt.Errorf("fetch from %s: it does not end: %w", id.Short(), errLie)
 		}
-		if f.limiter != nil { // time this node takes itself is not the provider's
+		if f.bounded() { // time this node takes itself is not the provider's
 			watch.Stop()
 			if err := f.receive(ctx, len(part.Data)); err != nil {
 				return n, err
