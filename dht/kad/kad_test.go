@@ -206,7 +206,7 @@ func FuzzQuestion(f *testing.F) {
 	})
 }
 
-// The store gives the records of one key, or all, and forgets.
+// The store gives the records of one key, or all, forgets, and takes no more than it may.
 func TestStore(t *testing.T) {
 	s, ctx := newStore(), t.Context()
 	for _, name := range []string{"/providers/A/1", "/providers/A/2", "/providers/AB/1"} {
@@ -235,5 +235,12 @@ func TestStore(t *testing.T) {
 	}
 	if has, _ := s.Has(ctx, datastore.NewKey("/providers/A/1")); has || s.count != 2 || count("/providers/A") != 1 {
 		t.Errorf("has %v, %d records", has, s.count)
+	}
+	s.count = maxRecords
+	if err := s.Put(ctx, datastore.NewKey("/providers/C/1"), nil); !errors.Is(err, errFull) || count("/providers/") != 2 {
+		t.Errorf("one more than the most: %v, %d records", err, count("/providers/"))
+	}
+	if err := s.Put(ctx, datastore.NewKey("/providers/A/2"), []byte("again")); err != nil {
+		t.Errorf("a record that is there is not renewed when there is no room: %v", err)
 	}
 }

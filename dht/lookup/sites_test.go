@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/buildmesh/buildmesh/dht/cid"
@@ -118,6 +119,22 @@ func TestTwoSites(t *testing.T) {
 	for _, n := range w.nodes[3:] {
 		n.Thaw()
 	}
+}
+
+// What both sites have comes from this one: nobody at the other is asked, for receipt or blobs.
+func TestNearFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSites(t, []string{"a", "a", "b"}, receipt.Policy{Agree: 1}, nil)
+		w.connected(t)
+		w.nodes[1].build(t, "one", "x")
+		w.nodes[2].build(t, "one", "x")
+		w.told(t, keyer.Result(actionOf("one"), root), []int{0}, []int{1, 2})
+		far := w.nodes[2].Calls()
+		w.want(t, 0, "one", 1)
+		if calls := w.nodes[2].Calls() - far; calls != 0 {
+			t.Errorf("the other site was called %d times", calls)
+		}
+	})
 }
 
 // When the bridges of a site are gone others there speak for it, also of what was made before.
