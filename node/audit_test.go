@@ -15,6 +15,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/cid"
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/exec/action"
+	"github.com/buildmesh/buildmesh/exec/place"
 	"github.com/buildmesh/buildmesh/exec/platform"
 	"github.com/buildmesh/buildmesh/mesh/peer"
 	"github.com/buildmesh/buildmesh/mesh/roster"
@@ -116,6 +117,11 @@ func TestAuditOfFound(t *testing.T) {
 	eventually(t, "her own word is kept beside ben's", func() bool { return len(p.disputes(t)) > 0 })
 	if all := p.disputes(t); len(all) != 1 || len(all[0].Claims) != 2 || !slices.Equal(all[0].Outputs, []string{"out"}) || !strings.HasPrefix(all[0].Action, made.Hex()) {
 		t.Errorf("disputes: %v", all)
+	}
+	for d, want := range map[digest.Digest]place.Class{honest: place.Fingerprinted, made: place.Local} {
+		if class := p.ana.machine.leasing.class(t.Context(), &action.Action{Digest: d, InputRoot: digest.SHA256.Empty()}); class != want {
+			t.Errorf("action %s is %v, want %v", d.Short(), class, want)
+		}
 	}
 	again := p.ana.executed(t, made)
 	if truth := digest.SHA256.Of([]byte("input")); !again.CachedResult || again.Result.OutputFiles[0].Digest.Hash != truth.Hex() {

@@ -22,6 +22,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/share"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/merge"
+	"github.com/buildmesh/buildmesh/exec/place"
 	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 	leasev1 "github.com/buildmesh/buildmesh/proto/lease/v1"
 )
@@ -270,12 +271,17 @@ func TestWhoGuessesHearsNothingOfRuns(t *testing.T) {
 	}
 }
 
-// TestWhoBelievesNobodyMergesNothing: a member that takes nobody's results alone neither tells what it runs nor waits.
+// TestWhoBelievesNobodyMergesNothing: a member that takes nobody's results alone neither tells what it runs nor waits, and runs it
+// itself.
 func TestWhoBelievesNobodyMergesNothing(t *testing.T) {
 	for _, trust := range []string{"self", "quorum 2"} {
 		n := executing(t, t.TempDir(), "mesh.trust="+trust)
-		if _, shared := (mergedResults{n.machine.leasing}).Key(t.Context(), &action.Action{Digest: n.action(t, "true")}); shared {
+		a := &action.Action{Digest: n.action(t, "true"), InputRoot: digest.SHA256.Empty()}
+		if _, shared := (mergedResults{n.machine.leasing}).Key(t.Context(), a); shared {
 			t.Errorf("with mesh.trust = %s it merges", trust)
+		}
+		if class := n.machine.leasing.class(t.Context(), a); class != place.Local {
+			t.Errorf("with mesh.trust = %s its actions are %v", trust, class)
 		}
 	}
 	n := executing(t, t.TempDir(), "mesh.no_share=*.key", "mesh.instances=open")

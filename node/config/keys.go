@@ -86,7 +86,7 @@ func meshKeys() []Key {
 		{Name: "mesh.peers", Doc: "gossip addresses of members to try always, ip:port with commas between",
 			at: func(c *Config) any { return &c.Mesh.Peers }},
 		{Name: "mesh.trust", Default: "mesh",
-			Doc: "whose action results are believed: self (this node's own), mesh (any member's), quorum K (K members that agree, 2 to 16)",
+			Doc: "whose action results are believed: self (this node's own), mesh (any member's), quorum K (K members that agree, 2 to 16); with self and quorum, actions run on this machine only",
 			at:  func(c *Config) any { return &c.Mesh.Trust }},
 		{Name: "mesh.instances", Doc: "REAPI instance names, with commas between, that are shared (\"\" is the empty one); empty: all",
 			at: func(c *Config) any { return &c.Mesh.Instances }},
