@@ -48,6 +48,7 @@ const (
 	Has           Phrase = "NAME has TEXT"
 	Rots          Phrase = "disk of NAME rots TEXT"
 	Lacks         Phrase = "NAME lacks TEXT"
+	WithinLacks   Phrase = "within DURATION NAME lacks TEXT"
 	WithinFinds   Phrase = "within DURATION NAME finds TEXT"
 	WithinLeft    Phrase = "within DURATION nothing is left"
 	Wait          Phrase = "wait DURATION"
@@ -100,6 +101,7 @@ func Phrases() []Meaning {
 		{Has, "have the node build samples and print nothing: they must be right, wherever they come from"},
 		{Rots, "change a byte of each sample's output in the files of the node's store, as anybody who may write there can"},
 		{Lacks, "ask the node for the results of samples: neither it nor its mesh must have one"},
+		{WithinLacks, "the same again and again, until a verb on the node prints what the transcript says: lacks one until status | ben"},
 		{WithinFinds, "ask the node for the results of samples until they are known to it or its mesh, and print whether the bytes are right"},
 		{WithinLeft, "what actions and leases take on the nodes that run comes to nothing: processes, directories, slots, pins"},
 		{Wait, "let time pass"},

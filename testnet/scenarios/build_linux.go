@@ -214,6 +214,27 @@ func (w *World) lacks(ctx context.Context, step scenario.Step) ([]string, error)
 	return nil, err
 }
 
+// withinLacks asks for what must not be known, again and again until a verb prints the transcript: of a member that does not
+// answer in time a node learns nothing, and asks it the next time.
+func (w *World) withinLacks(ctx context.Context, step scenario.Step) (said []string, err error) {
+	samples, verb, found := strings.Cut(step.Rest, " until ")
+	if !found {
+		return nil, errors.New("want NAME lacks SAMPLES until VERB")
+	}
+	looking, telling := step, step
+	looking.Rest, telling.Rest = samples, verb
+	var known error
+	err = w.wait(ctx, step, func(ctx context.Context) error {
+		if _, wrong := w.lacks(ctx, looking); wrong != nil && ctx.Err() == nil {
+			known = wrong
+			return nil // never again right
+		}
+		said, err = w.says(ctx, telling)
+		return err
+	})
+	return said, errors.Join(known, err)
+}
+
 // withinFinds waits until a node knows samples or finds them in its mesh, whatever their bytes.
 func (w *World) withinFinds(ctx context.Context, step scenario.Step) ([]string, error) {
 	var all outcomes
