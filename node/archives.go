@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -110,7 +111,7 @@ func archiveError(err error) error {
 	case errors.As(err, &refused):
 		return status.Error(codes.InvalidArgument, err.Error())
 	case errors.Is(err, bridge.ErrNotFound), errors.As(err, &missing):
-		return status.Error(codes.NotFound, err.Error())
+		return status.Error(codes.NotFound, strings.TrimSuffix(err.Error(), ": "+bridge.ErrNotFound.Error())) // what comes before says it better
 	}
 	return reapi.Status(err)
 }

@@ -213,6 +213,10 @@ func (s *started) pins(t *testing.T) {
 	if _, err := pin([]byte("no tree")); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "not the root of a tree") {
 		t.Errorf("pinned no tree: %v", err)
 	}
+	_, err := contentAnswers{node: s.Node}.Pin(t.Context(), &controlv1.PinRequest{Name: "//nobody:made"})
+	if status.Code(err) != codes.NotFound || status.Convert(err).Message() != "nothing built //nobody:made through this node: build it with Bazel" {
+		t.Errorf("pinned what nobody made: %v", err)
+	}
 }
 
 // TestPrivateResultsStay: a result with an output that matches a pattern is neither told nor given, nor are its blobs.
