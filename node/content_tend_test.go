@@ -10,6 +10,7 @@ import (
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/locate"
 	"github.com/buildmesh/buildmesh/mesh/peer"
+	controlv1 "github.com/buildmesh/buildmesh/proto/control/v1"
 )
 
 // spare is what a node would share with its mesh, told by hand, with the kind of locator that a test says.
@@ -55,6 +56,15 @@ func TestLostResultsAreForgotten(t *testing.T) {
 	tender.round(t.Context())
 	if told := x.summary.Publisher.Len(); told != 1 {
 		t.Errorf("%d results are announced, one of which is not whole", told)
+	}
+	for d, want := range map[digest.Digest]bool{whole: true, broken: false} {
+		listed, err := contentAnswers{node: n.Node}.List(t.Context(), &controlv1.ListRequest{Action: d.Hex()})
+		if err != nil || len(listed.Results) != 1 || listed.Results[0].Complete != want {
+			t.Errorf("listed %v, want one that is here: %v, %v", listed, want, err)
+		}
+	}
+	if shared, err := (contentAnswers{node: n.Node}).Sharing(t.Context(), &controlv1.SharingRequest{}); err != nil || shared.Results != 2 || shared.Alone != 2 {
+		t.Errorf("of this node alone: %v, %v", shared, err)
 	}
 
 	kind = locate.OneHop

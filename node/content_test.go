@@ -230,6 +230,11 @@ func TestPrivateResultsStay(t *testing.T) {
 	if r, err := ben.result(t, secret); status.Code(err) != codes.NotFound {
 		t.Errorf("a private result crossed the mesh: %v, %v", r, err)
 	}
+	x := ana.Node.content.company.Load()
+	signed, err := ana.Node.content.receipts.Raw([]cid.Key{x.keyer.Result(secret, ana.hostRoot())})
+	if err != nil || len(signed[0]) != 0 || x.summary.Publisher.Len() != 0 {
+		t.Errorf("of a private result %d receipts are signed and %d results announced, %v", len(signed[0]), x.summary.Publisher.Len(), err)
+	}
 	d := digest.SHA256.Of([]byte("a secret\n"))
 	if ana.missing(t, d) {
 		t.Fatal("the first node does not have it itself")
@@ -266,6 +271,14 @@ func TestRevokedResultsAreDropped(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !c.killed {
+				x := ana.Node.content.company.Load()
+				of := x.keyer.Blob(digest.SHA256.Of([]byte("what ben says he has")))
+				x.noted.Note(ben.identity.ID(), []cid.Key{of}, time.Now())
+				defer func() {
+					if found := x.noted.Find(ana.identity.ID(), []cid.Key{of}); len(found[0]) != 0 {
+						t.Error("the index names a revoked peer still")
+					}
+				}()
 				q := &controlv1.RevokeRequest{Peer: ben.identity.ID().String(), Since: c.since}
 				if _, err := (meshAnswers{node: ana.Node}).Revoke(t.Context(), q); err != nil {
 					t.Fatal(err)
