@@ -53,6 +53,10 @@ func (g gater) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured implements connmgr.ConnectionGater.
 func (g gater) InterceptSecured(_ network.Direction, id lpeer.ID, _ network.ConnMultiaddrs) bool {
+	return g.admits(id)
+}
+
+func (g gater) admits(id lpeer.ID) bool {
 	ours, err := fromLibp2p(id)
 	return err == nil && g.gate.Admits(ours) == nil
 }
@@ -63,7 +67,7 @@ func (g gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) 
 // turnedOut closes a control connection with a peer that was turned out while it was opened: a Drop before this did not see it,
 // a later one does.
 func (g gater) turnedOut(_ network.Network, c network.Conn) {
-	if !g.InterceptSecured(network.DirUnknown, c.RemotePeer(), nil) {
+	if !g.admits(c.RemotePeer()) {
 		_ = c.Close() // what is closed already is no failure
 	}
 }
