@@ -18,7 +18,7 @@ func (a *Action) Element() string {
 // maxWords bounds Words, in bytes.
 const maxWords = 80
 
-// Words is the begin of the command, for people where nothing names the action.
+// Words is the begin of the command, for people where nothing names the action: valid UTF-8, as the command is.
 func (a *Action) Words() string {
 	var words strings.Builder
 	for _, argument := range a.Arguments {
@@ -27,7 +27,7 @@ func (a *Action) Words() string {
 				words.WriteByte(' ')
 			}
 			if words.WriteString(word); words.Len() > maxWords {
-				return words.String()[:maxWords] + "..."
+				return strings.ToValidUTF8(words.String()[:maxWords], "") + "..."
 			}
 		}
 	}

@@ -28,6 +28,7 @@ func TestWords(t *testing.T) {
 		{[]string{"", long}, long},
 		{[]string{"a", long}, "a " + long[:maxWords-2] + "..."},
 		{[]string{long + "y"}, long + "..."},
+		{[]string{long[1:] + "\u00fcy"}, long[1:] + "..."},
 	} {
 		if got := (&Action{Arguments: c.arguments}).Words(); got != c.want {
 			t.Errorf("%q begins with %q, want %q", c.arguments, got, c.want)

@@ -2,6 +2,7 @@ package reapi
 
 import (
 	"context"
+	"strings"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/metadata"
@@ -49,5 +50,5 @@ func MetadataFrom(ctx context.Context) Metadata {
 	}
 }
 
-// clip cuts s to maxMetadataField bytes.
-func clip(s string) string { return s[:min(len(s), maxMetadataField)] }
+// clip cuts s to maxMetadataField bytes, and no rune in two: what is cut is sent on in messages, which are valid UTF-8.
+func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxMetadataField)], "") }

@@ -124,7 +124,7 @@ func detail[T any](t *testing.T, err error) T {
 func TestMetadataFrom(t *testing.T) {
 	header, err := proto.Marshal(&repb.RequestMetadata{
 		ToolDetails: &repb.ToolDetails{ToolName: "bazel", ToolVersion: "7.7.1"}, ToolInvocationId: "inv",
-		CorrelatedInvocationsId: "cor", ActionId: "act", ActionMnemonic: "CppCompile", ConfigurationId: "cfg",
+		CorrelatedInvocationsId: "cor", ActionId: "act", ActionMnemonic: "CppCompile", ConfigurationId: strings.Repeat("c", maxMetadataField-1) + "\u00fc",
 		TargetId: strings.Repeat("t", 2*maxMetadataField),
 	})
 	if err != nil {
@@ -132,7 +132,7 @@ func TestMetadataFrom(t *testing.T) {
 	}
 	want := Metadata{
 		Tool: "bazel", ToolVersion: "7.7.1", Invocation: "inv", Correlated: "cor", ActionID: "act",
-		Mnemonic: "CppCompile", Configuration: "cfg", Target: strings.Repeat("t", maxMetadataField),
+		Mnemonic: "CppCompile", Configuration: strings.Repeat("c", maxMetadataField-1), Target: strings.Repeat("t", maxMetadataField),
 	}
 	with := func(header string) context.Context {
 		return metadata.NewIncomingContext(t.Context(), metadata.Pairs(metadataHeader, header))
