@@ -106,30 +106,33 @@ func TestExecutorIsAsked(t *testing.T) {
 
 // Many at once look for the same and for different results: each is asked for once, and together.
 func TestTogether(t *testing.T) {
-	w := newWorld(t, 2, mesh, nil)
-	const n = 100
-	for i := range n {
-		w.nodes[0].publish(t, fmt.Sprint(i), &repb.ActionResult{StdoutRaw: []byte{byte(i)}})
-	}
-	w.settle(t, 0, 1, actionOf(fmt.Sprint(n-1)))
-	before := w.nodes[0].Calls()
-	w.nodes[0].Freeze() // until all wait; the first call alone is under way
-	var looking sync.WaitGroup
-	for i := range n {
-		for range 3 {
-			looking.Go(func() {
-				w.nodes[1].lookup.Find(t.Context(), lookup.Query{Action: actionOf(fmt.Sprint(i)), Roots: roots})
-			})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		const n = 100
+		for i := range n {
+			w.nodes[0].publish(t, fmt.Sprint(i), &repb.ActionResult{StdoutRaw: []byte{byte(i)}})
 		}
-	}
-	for w.nodes[1].lookup.Stat().Asked < n {
-		time.Sleep(100 * time.Microsecond)
-	}
-	w.nodes[0].Thaw()
-	looking.Wait()
-	if calls := w.nodes[0].Calls() - before; calls > 10 {
-		t.Errorf("%d calls for %d results", calls, n)
-	}
+		w.settle(t, 0, 1, actionOf(fmt.Sprint(n-1)))
+		before := w.nodes[0].Calls()
+		w.nodes[0].Freeze()
+		var looking sync.WaitGroup
+		for i := range n {
+			for range 3 {
+				looking.Go(func() {
+					w.nodes[1].lookup.Find(t.Context(), lookup.Query{Action: actionOf(fmt.Sprint(i)), Roots: roots})
+				})
+			}
+		}
+		synctest.Wait() // until all ask; one call at most is under way
+		if asked := w.nodes[1].lookup.Stat().Asked; asked != n {
+			t.Errorf("asked for %d of %d results", asked, n)
+		}
+		w.nodes[0].Thaw()
+		looking.Wait()
+		if calls := w.nodes[0].Calls() - before; calls > 2 {
+			t.Errorf("%d calls for %d results, want at most one and another for all that came meanwhile", calls, n)
+		}
+	})
 }
 
 // A stopped peer that is said to have everything costs its budget once; then lookups leave it out.
