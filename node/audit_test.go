@@ -94,10 +94,7 @@ func TestAuditOfFound(t *testing.T) {
 	auditor := p.ana.machine.auditor
 	honest := p.ben.action(t, "cat in > out; echo honest")
 	p.ben.executed(t, honest)
-	eventually(t, "ana finds it", func() bool {
-		_, err := p.ana.result(t, honest)
-		return err == nil
-	})
+	p.ana.finds(t, honest)
 	eventually(t, "the honest one was compared", func() bool { return auditor.compared.Load() == 1 })
 	if auditor.disputed.Load() != 0 || len(p.disputes(t)) != 0 {
 		t.Error("equal results are in dispute")
@@ -106,8 +103,7 @@ func TestAuditOfFound(t *testing.T) {
 	made := p.ben.action(t, "cat in > out; echo made up")
 	p.lies(t, made)
 	p.ana.action(t, "cat in > out; echo made up")
-	found := p.ana.executed(t, made)
-	if lie := digest.SHA256.Of([]byte("a lie")); !found.CachedResult || found.Result.OutputFiles[0].Digest.Hash != lie.Hex() {
+	if lie, found := digest.SHA256.Of([]byte("a lie")), p.ana.finds(t, made); found.OutputFiles[0].Digest.Hash != lie.Hex() {
 		t.Fatalf("%v", found)
 	}
 	eventually(t, "what he made up was compared", func() bool { return auditor.disputed.Load() == 1 })

@@ -159,9 +159,7 @@ func TestMeshGoesOverToKad(t *testing.T) {
 	early := members[0].action(t, "echo early > out")
 	members[0].executed(t, early)
 	members[1].knows(t, members[0], early)
-	if _, err := members[1].result(t, early); err != nil {
-		t.Fatalf("by summaries: %v", err)
-	}
+	members[1].finds(t, early) // by summaries
 
 	for i := range members {
 		members[i].stop()
@@ -177,12 +175,8 @@ func TestMeshGoesOverToKad(t *testing.T) {
 	if kind := cai.Node.content.company.Load().kind(); kind != locate.Kad {
 		t.Fatalf("the kind in use is %d", kind)
 	}
-	for name, d := range map[string]digest.Digest{"early": early, "late": late} {
-		eventually(t, name+" is found by kad-dht", func() bool {
-			_, err := cai.result(t, d)
-			return err == nil
-		})
-	}
+	cai.finds(t, early) // by kad-dht
+	cai.finds(t, late)
 	if told := cai.Node.content.company.Load().summary.Publisher.Len(); told != 0 {
 		t.Errorf("%d results were told by a summary", told)
 	}

@@ -119,7 +119,7 @@ func TestEvictedIsNotSentBack(t *testing.T) {
 		_, known := p.ana.mesh.presence.Book.Get(cleo.identity.ID())
 		return known
 	})
-	stream := p.ana.opened(t, p.ana.action(t, "sleep 3; cat in > out"))
+	stream := p.ana.opened(t, p.ana.action(t, untilEnded+"; cat in > out"))
 	first, second := p.ben, cleo
 	eventually(t, "a member runs it", func() bool {
 		if cleo.lending.guests.Load() == 1 {
@@ -128,7 +128,8 @@ func TestEvictedIsNotSentBack(t *testing.T) {
 		return first.lending.guests.Load() == 1
 	})
 	first.machine.leasing.executor.Evict(0)
-	if r := response(t, stream); r.Result.GetExecutionMetadata().GetWorker() != second.config.Node.Name || r.Result.GetExitCode() != 0 {
+	eventually(t, "the other one runs it", func() bool { return second.lending.guests.Load() == 1 })
+	if r := endsRun(t, stream); r.Result.GetExecutionMetadata().GetWorker() != second.config.Node.Name || r.Result.GetExitCode() != 0 {
 		t.Errorf("%v", r)
 	}
 	var went []string

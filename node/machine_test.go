@@ -94,6 +94,17 @@ func (s *started) result(t testing.TB, action digest.Digest) (*repb.ActionResult
 	return repb.NewActionCacheClient(s.conn).GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: action.Proto()})
 }
 
+// finds asks a node for a result until it has one: a member that does not answer within a look-up's budget makes it a miss.
+func (s *started) finds(t testing.TB, action digest.Digest) (r *repb.ActionResult) {
+	t.Helper()
+	var err error
+	eventually(t, s.config.Node.Name+" finds a result", func() bool {
+		r, err = s.result(t, action)
+		return err == nil
+	})
+	return r
+}
+
 func TestExecute(t *testing.T) {
 	noLeaks(t)
 	dir := t.TempDir()

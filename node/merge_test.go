@@ -49,6 +49,23 @@ func endRuns() (any bool) {
 	return any
 }
 
+// endsRun lets the scripts go on that wait in untilEnded until a stream ends, and gives its response.
+func endsRun(t testing.TB, stream repb.Execution_ExecuteClient) (r *repb.ExecuteResponse) {
+	t.Helper()
+	ended := make(chan *repb.ExecuteResponse, 1)
+	go func() { ended <- response(t, stream) }()
+	eventually(t, "the run ends", func() bool {
+		endRuns()
+		select {
+		case r = <-ended:
+			return true
+		default:
+			return false
+		}
+	})
+	return r
+}
+
 // waiting has both members asked for an action, and gives the streams when ana waits for ben, who runs it.
 func (p *pair) waiting(t testing.TB, script string) (d digest.Digest, ben, ana repb.Execution_ExecuteClient) {
 	t.Helper()
