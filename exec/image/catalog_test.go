@@ -360,6 +360,16 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// joined is how many use images, or wait for them.
+func (c *Catalog) joined() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.known {
+		n += e.users
+	}
+	return n
+}
+
 // TestOneImport lets many ask for an image at once, and some of them leave.
 func TestOneImport(t *testing.T) {
 	from, s := newShelf(), newStore()
@@ -382,6 +392,11 @@ func TestOneImport(t *testing.T) {
 		}()
 	}
 	<-from.waiting
+	for deadline := time.Now().Add(30 * time.Second); c.joined() < 20; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of 20 have joined", c.joined())
+		}
+	}
 	cancel()
 	for range 10 {
 		if err := <-results; !errors.Is(err, context.Canceled) {
