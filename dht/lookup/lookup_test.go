@@ -79,13 +79,7 @@ func TestMissAllocations(t *testing.T) {
 // Who shows a receipt and has not the outputs any more sends nobody looking around: the executor that signed it is asked for them.
 func TestExecutorIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		shown := &fixed{}
-		w := newWorld(t, 4, mesh, func(i int, _ *lookup.Lookup) share.Results {
-			if i == 1 {
-				return shown
-			}
-			return nil
-		})
+		w, shown := newWorldShowing(t, 4, 1)
 		w.nodes[0].build(t, "one", "x")
 		raw, key := w.nodes[0].signed(t, "one")
 		shown.answer = share.Answer{Receipts: [][]byte{raw}}
@@ -279,13 +273,7 @@ func TestPolicySelf(t *testing.T) {
 
 // What a revoked peer has signed is not believed, whoever shows it, as one does that has not heard of the revocation.
 func TestRevokedExecutor(t *testing.T) {
-	shown := &fixed{}
-	w := newWorld(t, 3, mesh, func(i int, _ *lookup.Lookup) share.Results {
-		if i == 1 {
-			return shown
-		}
-		return nil
-	})
+	w, shown := newWorldShowing(t, 3, 1)
 	w.nodes[0].build(t, "one", "x")
 	w.settle(t, 0, 1, actionOf("one"))
 	w.want(t, 1, "one", 0)
@@ -314,6 +302,17 @@ func (f fixed) Answers(_ context.Context, keys []cid.Key) ([]share.Answer, error
 	return slices.Repeat([]share.Answer{f.answer}, len(keys)), nil
 }
 
+// newWorldShowing is newWorld with one node that answers all questions with what the test sets.
+func newWorldShowing(t testing.TB, n, which int) (w *world, shown *fixed) {
+	shown = &fixed{}
+	return newWorld(t, n, mesh, func(i int, _ *lookup.Lookup) share.Results {
+		if i == which {
+			return shown
+		}
+		return nil
+	}), shown
+}
+
 // forgers checks whom a node takes for one that forges receipts.
 func (w *world) forgers(t *testing.T, at int, want ...int) {
 	t.Helper()
@@ -332,13 +331,7 @@ func TestReplayer(t *testing.T) {
 		"a failure":      func(s *receipt.Statement) { s.Result.ExitCode = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			answers := &fixed{}
-			w := newWorld(t, 2, mesh, func(i int, _ *lookup.Lookup) share.Results {
-				if i == 0 {
-					return answers
-				}
-				return nil
-			})
+			w, answers := newWorldShowing(t, 2, 0)
 			s := receipt.Statement{Mesh: "ours", Action: actionOf("one"), Root: root, Result: &repb.ActionResult{StdoutRaw: []byte("x")}}
 			change(&s)
 			r, err := receipt.Sign(w.nodes[0].identity, s)

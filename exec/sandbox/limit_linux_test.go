@@ -95,7 +95,7 @@ func TestOrphans(t *testing.T) {
 	} {
 		w := word(t)
 		spec := s.shell(fmt.Sprintf(script, w))
-		spec.Limits.Wall = 30 * time.Second // far less than they sleep
+		spec.Limits.Wall = 5 * time.Second // far less than they sleep
 		if r := s.run(spec); r.Reason != Exited || r.ExitCode != 0 || read(t, r.StdoutPath) != "main done\n" {
 			t.Errorf("%s: %+v", name, r)
 		}
