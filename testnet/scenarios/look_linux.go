@@ -20,7 +20,7 @@ func look(ctx context.Context, n *lab.Node) (view, error) {
 	}
 	seen := view{}
 	for _, p := range answer.Peers {
-		seen[p.Name] = p.State
+		seen[p.Name] = sight{state: p.State, heard: p.Facts != nil}
 	}
 	return seen, nil
 }

@@ -78,13 +78,19 @@ func (w *World) keep(ctx context.Context, step scenario.Step) ([]string, error) 
 	return nil, err
 }
 
-// view is how one node sees the others: states by name.
-type view map[string]string
+// view is how one node sees the others, by name.
+type view map[string]sight
+
+// sight is how one node sees another.
+type sight struct {
+	state string
+	heard bool // facts came from it, so a connection between them works
+}
 
 // state is how a name is seen.
 func (v view) state(name string) string {
-	if state, found := v[name]; found {
-		return state
+	if seen, found := v[name]; found {
+		return seen.state
 	}
 	return absent
 }
@@ -186,11 +192,36 @@ func describe(observers []*lab.Node, views []view, subjects []string, state stri
 	return out
 }
 
-// withinAll waits until all nodes that run and are awake see each other alive.
+// withinAll waits until all nodes that run and are awake see each other alive and have heard each other's facts.
 func (w *World) withinAll(ctx context.Context, step scenario.Step) ([]string, error) {
-	step.Names, step.Others, step.State = []string{scenario.Everyone}, []string{scenario.Everyone}, "alive"
-	_, err := w.within(ctx, step)
-	return nil, err
+	all, err := w.nodes([]string{scenario.Everyone})
+	if err != nil {
+		return nil, err
+	}
+	return nil, w.wait(ctx, step, func(ctx context.Context) error {
+		views, err := w.views(ctx, all)
+		if err != nil {
+			return err
+		}
+		var names []string
+		for _, n := range all {
+			names = append(names, n.Name)
+		}
+		return errors.Join(unlike(all, views, names, "alive"), unheard(all, views))
+	})
+}
+
+// unheard tells which observers have not heard from one of the others.
+func unheard(observers []*lab.Node, views []view) error {
+	var wrong []error
+	for i, n := range observers {
+		for _, other := range observers {
+			if other != n && !views[i][other.Name].heard {
+				wrong = append(wrong, fmt.Errorf("%s has not heard from %s", n.Name, other.Name))
+			}
+		}
+	}
+	return errors.Join(wrong[:min(few, len(wrong))]...)
 }
 
 // throughout looks all the time whether the observers see the subjects in the state.
