@@ -89,6 +89,7 @@ func TestSecondNodeHits(t *testing.T) {
 	ben.knows(t, ana, action)
 	ben.knows(t, ana, early)
 
+	ben.finds(t, early)
 	ben.action(t, "cat in > out; echo said") // a client uploads what it asks for
 	hit := ben.executed(t, action)
 	if !hit.CachedResult || hit.Result.ExecutionMetadata.GetWorker() != "ana" {

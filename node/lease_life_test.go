@@ -26,7 +26,7 @@ func (s *started) lets(t *testing.T, pinned int64) {
 func TestLeaseBetweenMembers(t *testing.T) {
 	p := newPair(t)
 	pinned := p.ben.Node.store.Stat().Pinned
-	stream := p.ana.opened(t, p.ana.action(t, "sleep 4; cat in > out; echo said"))
+	stream := p.ana.opened(t, p.ana.action(t, untilEnded+"; cat in > out; echo said"))
 	eventually(t, "ben runs it", func() bool { return p.ben.lending.guests.Load() == 1 })
 	for told := false; !told; {
 		op, err := stream.Recv()
@@ -39,7 +39,7 @@ func TestLeaseBetweenMembers(t *testing.T) {
 		}
 		told = m.Stage == repb.ExecutionStage_EXECUTING && m.PartialExecutionMetadata.GetWorker() == "ben" && m.PartialExecutionMetadata.WorkerStartTimestamp != nil
 	}
-	if r := response(t, stream); r.Status.GetCode() != 0 || r.Result.ExecutionMetadata.GetWorker() != "ben" {
+	if r := endsRun(t, stream); r.Status.GetCode() != 0 || r.Result.ExecutionMetadata.GetWorker() != "ben" {
 		t.Errorf("%v", r)
 	}
 	taken := time.Now()

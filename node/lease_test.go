@@ -202,13 +202,13 @@ func TestFailureAtMember(t *testing.T) {
 // TestMemberLostMidRun: a member that vanishes while it runs an action costs time, not the build.
 func TestMemberLostMidRun(t *testing.T) {
 	p := newPair(t)
-	action := p.ana.action(t, "test $(hostname) && sleep 2; cat in > out")
+	action := p.ana.action(t, untilEnded+"; cat in > out")
 	stream := p.ana.opened(t, action)
 	eventually(t, "ben runs it", func() bool { return p.ben.lending.guests.Load() == 1 })
 	p.ben.Hurry()
 	p.ben.stop()
 	p.free()
-	r := response(t, stream)
+	r := endsRun(t, stream)
 	if r.Status.GetCode() != 0 || r.Result.GetExitCode() != 0 || r.Result.ExecutionMetadata.GetWorker() != "ana" {
 		t.Errorf("%v", r)
 	}
@@ -275,12 +275,13 @@ func TestSlowMemberIsOvertaken(t *testing.T) {
 		p.ana.executed(t, p.ana.action(t, fmt.Sprintf("echo %d > out", i)))
 	}
 	p.occupy(t)
-	action := p.ana.action(t, "sleep 1; cat in > out")
+	action := p.ana.action(t, untilEnded+"; cat in > out")
 	stream := p.ana.opened(t, action)
 	eventually(t, "ben runs it", func() bool { return p.ben.lending.guests.Load() == 1 })
 	p.ben.lendingChanged(power.Status{State: power.Draining, Reason: "somebody uses the machine", Freeze: true})
 	p.free()
-	r := response(t, stream)
+	eventually(t, "ana runs it too", func() bool { return p.ana.machine.room().Running == 1 })
+	r := endsRun(t, stream)
 	if r.Status.GetCode() != 0 || r.Result.GetExitCode() != 0 || r.Result.ExecutionMetadata.GetWorker() != "ana" {
 		t.Errorf("%v", r)
 	}

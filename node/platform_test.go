@@ -95,6 +95,7 @@ func TestOtherTools(t *testing.T) {
 	if r := p.ben.executed(t, p.ben.asking(t, "echo made with the tools of $HOSTNAME > out")); r.CachedResult || r.Result.GetExecutionMetadata().GetWorker() != "ben" {
 		t.Errorf("ben took what other tools made: %v", r)
 	}
+	p.ben.finds(t, crossing)
 	if r := p.ben.executed(t, p.ben.asking(t, "echo $0 > out", whole...)); !r.CachedResult {
 		t.Errorf("the hermetic one is not shared: %v", r)
 	}
