@@ -130,8 +130,9 @@ func TestExecutorLost(t *testing.T) {
 		}
 		m.mu.Lock()
 		first.node.broken = true
+		conn := m.conns[[2]peer.ID{n[1].id, first.node.id}]
 		m.mu.Unlock()
-		m.conns[[2]peer.ID{n[1].id, first.node.id}].Close()
+		conn.Close()
 		began := time.Now()
 		second := <-other.runs
 		if waited := time.Since(began); waited > TTL+2*time.Second {

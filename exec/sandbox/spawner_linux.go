@@ -29,8 +29,9 @@ type spawners struct {
 	latest []*spawner // most recently used first
 }
 
-// get gives the spawner of this ground, a new one if there is none that lives.
-func (s *spawners) get(g ground) (*spawner, error) {
+// enter gives a run to the spawner of this ground, a new one if there is none that lives. It is not idle from then on, so that
+// nobody who needs another one has it ended before it is asked to launch.
+func (s *spawners) enter(g ground, l *launched) (*spawner, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, sp := range s.latest {
@@ -38,6 +39,7 @@ func (s *spawners) get(g ground) (*spawner, error) {
 			s.latest = append(s.latest[:i], s.latest[i+1:]...)
 			if !sp.isGone() {
 				s.latest = append([]*spawner{sp}, s.latest...)
+				sp.enter(l)
 				return sp, nil
 			}
 			sp.close()
@@ -49,6 +51,7 @@ func (s *spawners) get(g ground) (*spawner, error) {
 		return nil, err
 	}
 	s.latest = append([]*spawner{sp}, s.latest...)
+	sp.enter(l)
 	for i := len(s.latest) - 1; i >= maxSpawners; i-- {
 		if old := s.latest[i]; old.isIdle() {
 			s.latest = append(s.latest[:i], s.latest[i+1:]...)
@@ -173,6 +176,15 @@ func (sp *spawner) isGone() bool {
 	}
 }
 
+// enter gives it a run.
+func (sp *spawner) enter(l *launched) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.next++
+	l.spawner, l.id = sp, sp.next
+	sp.runs[l.id] = l
+}
+
 func (sp *spawner) isIdle() bool {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -250,15 +262,10 @@ func (b *Box) launch(g ground, setup *initproc.Setup, place *scratch) (process, 
 }
 
 func (l *launched) start(b *Box, g ground, payload []byte, files []*os.File) error {
-	sp, err := b.spawners.get(g)
+	sp, err := b.spawners.enter(g, l)
 	if err != nil {
 		return err
 	}
-	sp.mu.Lock()
-	sp.next++
-	l.spawner, l.id = sp, sp.next
-	sp.runs[l.id] = l
-	sp.mu.Unlock()
 	if err := sp.send(initproc.Request{Kind: initproc.Launch, ID: l.id, Length: uint32(len(payload))}, payload, files...); err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func TestSpawnerKilled(t *testing.T) {
 		failed <- err
 	}()
 	waitFor(t, func() bool { b, _ := os.ReadFile(filepath.Join(spec.Scratch, "stdout")); return len(b) > 0 })
-	sp, err := s.box.spawners.get(groundOf(&spec))
+	sp, err := s.box.spawners.enter(groundOf(&spec), &launched{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +53,24 @@ func TestManyGrounds(t *testing.T) {
 	s.run(s.shell("true"))
 	if n := len(s.box.spawners.latest); n > maxSpawners {
 		t.Errorf("%d spawners are kept", n)
+	}
+}
+
+// TestEnteredSpawnersAreKept proves that a spawner that is to launch a run is not ended for those of other grounds before it does.
+func TestEnteredSpawnersAreKept(t *testing.T) {
+	s := newStand(t)
+	var all []*spawner
+	for uid := range 2 * maxSpawners {
+		sp, err := s.box.spawners.enter(ground{uid: uid, gid: uid}, &launched{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, sp)
+	}
+	for uid, sp := range all {
+		if sp.isGone() {
+			t.Errorf("spawner %d was ended", uid)
+		}
 	}
 }
 
