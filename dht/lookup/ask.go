@@ -49,7 +49,7 @@ func (l *Lookup) ask(ctx context.Context, key actioncache.Key, receipts []*recei
 	if slices.ContainsFunc(candidates, l.far) {
 		budget = FarBudget
 	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	ctx, cancel := withBudget(ctx, budget)
 	defer cancel()
 	a := &asking{lookup: l, key: key, receipts: receipts, hedge: time.NewTimer(HedgeAfter)}
 	defer a.hedge.Stop()
@@ -61,18 +61,24 @@ func (l *Lookup) ask(ctx context.Context, key actioncache.Key, receipts []*recei
 		a.more()
 	}
 	for a.waiting > 0 {
+		var r reply
 		select {
-		case r := <-a.replies:
-			chosen, err := a.take(r)
-			if chosen != nil || err != nil {
-				return chosen, a.holders, err
-			}
-			a.more()
+		case r = <-a.replies:
 		case <-a.hedge.C:
 			a.more()
+			continue
 		case <-ctx.Done():
-			return nil, nil, nil
+			select {
+			case r = <-a.replies: // what has come counts
+			default:
+				return nil, nil, nil
+			}
 		}
+		chosen, err := a.take(r)
+		if chosen != nil || err != nil {
+			return chosen, a.holders, err
+		}
+		a.more()
 	}
 	return nil, nil, nil
 }

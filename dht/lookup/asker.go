@@ -1,7 +1,6 @@
 package lookup
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -121,7 +120,7 @@ func (l *Lookup) site(id peer.ID) (name string, far bool) {
 
 // call asks a peer about some keys.
 func (l *Lookup) call(id peer.ID, batch []question) ([]*answer, error) {
-	ctx, cancel := context.WithTimeout(l.ctx, l.budget(id))
+	ctx, cancel := withBudget(l.ctx, l.budget(id))
 	defer cancel()
 	conn, err := l.options.Dialer.Control(ctx, id)
 	if err != nil {

@@ -100,6 +100,39 @@ func TestStoppedPeer(t *testing.T) {
 	learns(t, asking, stopped[1])
 }
 
+// A node that stands still again and again, as on a machine that is busy, takes what others answer meanwhile: all their
+// results are hits.
+func TestStandstill(t *testing.T) {
+	equipped(t)
+	l := mesh(t, 2, apart)
+	n := l.Node("n1")
+	asking, all := client(t, n), makes(t, client(t, l.Node("n2")), "all", 200)
+	learns(t, asking, all[len(all)-1])
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan int)
+	go func() { // ends with ctx
+		times := 0
+		for sleep(ctx, 20*time.Millisecond) && n.Sleep() == nil {
+			sleep(ctx, 60*time.Millisecond)
+			_ = n.Wake()
+			times++
+		}
+		stopped <- times
+	}()
+	missed := 0
+	for _, action := range all {
+		if _, err := asking.Result(t.Context(), action); err != nil {
+			missed++
+		}
+	}
+	cancel()
+	if times := <-stopped; missed > 0 || times == 0 {
+		t.Errorf("%d of %d were missed by a node that stood still %d times", missed, len(all), times)
+	} else {
+		t.Logf("it stood still %d times", times)
+	}
+}
+
 // misses times lookups that find nothing.
 type misses struct {
 	load *Load
