@@ -38,13 +38,19 @@ type asking struct {
 	hedge   *time.Timer
 
 	receipts []*receipt.Receipt
-	holders  []peer.ID // that said to have everything, or are said to
+	heard
+}
+
+// heard is what asking came to.
+type heard struct {
+	chosen  *receipt.Receipt // nil: none
+	holders []peer.ID        // that said to have everything, or are said to
+	silent  bool             // somebody who may have the result did not answer
 }
 
 // ask asks candidates, those of this site first and one more each HedgeAfter, until the receipts, with those
-// known before, suffice or the budget is spent. It gives the receipt chosen, nil for none, and the peers that
-// said they have everything.
-func (l *Lookup) ask(ctx context.Context, key actioncache.Key, receipts []*receipt.Receipt, candidates []peer.ID) (*receipt.Receipt, []peer.ID, error) {
+// known before, suffice or the budget is spent.
+func (l *Lookup) ask(ctx context.Context, key actioncache.Key, receipts []*receipt.Receipt, candidates []peer.ID) (heard, error) {
 	budget := Budget
 	if slices.ContainsFunc(candidates, l.far) {
 		budget = FarBudget
@@ -56,6 +62,7 @@ func (l *Lookup) ask(ctx context.Context, key actioncache.Key, receipts []*recei
 	for _, id := range l.nearFirst(l.answering(candidates)) {
 		a.queue = append(a.queue, candidate{id: id})
 	}
+	a.silent = len(a.queue) < len(candidates)
 	a.replies = make(chan reply, len(a.queue)*(1+maxNamed))
 	for range max(1, l.options.Policy.Agree) { // a quorum is asked at once
 		a.more()
@@ -71,16 +78,16 @@ func (l *Lookup) ask(ctx context.Context, key actioncache.Key, receipts []*recei
 			select {
 			case r = <-a.replies: // what has come counts
 			default:
-				return nil, nil, nil
+				a.silent = true
+				return a.heard, nil
 			}
 		}
-		chosen, err := a.take(r)
-		if chosen != nil || err != nil {
-			return chosen, a.holders, err
+		if err := a.take(r); a.chosen != nil || err != nil {
+			return a.heard, err
 		}
 		a.more()
 	}
-	return nil, nil, nil
+	return a.heard, nil
 }
 
 // more asks the next candidate, if there is one.
@@ -99,11 +106,12 @@ func (a *asking) more() {
 	l.question(c.id, l.options.Keyer.Result(a.key.Action, a.key.Root), func(got *answer, err error) { a.replies <- reply{c, got, err} })
 }
 
-// take checks and stores the receipts of a reply, and gives the one chosen when they suffice.
-func (a *asking) take(r reply) (*receipt.Receipt, error) {
+// take checks and stores the receipts of a reply, and chooses one when they suffice.
+func (a *asking) take(r reply) error {
 	a.waiting--
 	if r.err != nil {
-		return nil, nil
+		a.silent = true
+		return nil
 	}
 	l := a.lookup
 	place := l.options.Keyer.Result(a.key.Action, a.key.Root)
@@ -119,7 +127,7 @@ func (a *asking) take(r reply) (*receipt.Receipt, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		a.receipts = append(a.receipts, one)
 	}
@@ -127,7 +135,8 @@ func (a *asking) take(r reply) (*receipt.Receipt, error) {
 		a.holders = append([]peer.ID{r.id}, a.holders...)
 	}
 	a.holders = append(a.holders, r.answer.holders...)
-	return l.choose(place, a.receipts), nil
+	a.chosen = l.choose(place, a.receipts)
+	return nil
 }
 
 // report tells what became of a claim. A bridge claims that somebody at its site has the result: it names whom to ask
@@ -178,9 +187,9 @@ func (l *Lookup) nearFirst(ids []peer.ID) []peer.ID {
 func (l *Lookup) answering(ids []peer.ID) []peer.ID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.slow) == 0 {
+	if len(l.silent) == 0 {
 		return ids
 	}
 	now := time.Now()
-	return slices.DeleteFunc(slices.Clone(ids), func(id peer.ID) bool { return now.Before(l.slow[id]) })
+	return slices.DeleteFunc(slices.Clone(ids), func(id peer.ID) bool { return now.Before(l.silent[id].until) })
 }

@@ -1,6 +1,7 @@
 package lookup
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -39,8 +40,8 @@ type question struct {
 	done func(*answer, error)
 }
 
-// question asks a peer about a key and has done called once, which must not block. The call is bounded by
-// Budget; the answer may come when nobody waits for it any more.
+// question asks a peer about a key and has done called once, which must not block, when the peer has answered or the
+// time it has for that is over. It may be called when nobody waits for it any more.
 func (l *Lookup) question(id peer.ID, key cid.Key, done func(*answer, error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,26 +74,82 @@ func (l *Lookup) serve(id peer.ID, a *asker) {
 			return
 		}
 		l.mu.Unlock()
-		answers, err := l.call(id, batch)
-		l.answered(id, err)
+		l.dispatch(id, a, batch)
+	}
+}
+
+// outcome is what came of one call.
+type outcome struct {
+	answers []*answer
+	err     error
+}
+
+// dispatch makes one call to a peer. Who asks waits for the peer's budget; the call goes on for SlowFor, since an answer that
+// comes late tells that the peer is there.
+func (l *Lookup) dispatch(id peer.ID, a *asker, batch []question) {
+	ctx, cancel := context.WithTimeout(l.ctx, SlowFor)
+	defer cancel()
+	inTime, stop := withBudget(ctx, l.budget(id))
+	defer stop()
+	returned := make(chan outcome, 1)
+	go func() { // ends with ctx
+		answers, err := l.call(ctx, id, batch)
+		returned <- outcome{answers, err}
+	}()
+	select {
+	case o := <-returned:
+		l.answered(id, o.err)
 		for i, q := range batch {
-			if err != nil {
-				q.done(nil, err)
+			if o.err != nil {
+				q.done(nil, o.err)
 			} else {
-				q.done(answers[i], nil)
+				q.done(o.answers[i], nil)
 			}
+		}
+	case <-inTime.Done():
+		for _, q := range append(batch, l.late(id, a)...) {
+			q.done(nil, context.Cause(inTime))
+		}
+		if o := <-returned; o.err == nil {
+			l.cameLate(id)
 		}
 	}
 }
 
-// answered notes whether a peer answers in time.
+// silence is what a peer owes: answers in time.
+type silence struct {
+	until time.Time // it is left out
+	late  int       // answers since the last one in time
+}
+
+// answered notes how a call ended within the budget.
 func (l *Lookup) answered(id peer.ID, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
-		delete(l.slow, id)
+		delete(l.silent, id)
 	} else {
-		l.slow[id] = time.Now().Add(SlowFor)
+		l.silent[id] = silence{until: time.Now().Add(SlowFor)}
+	}
+}
+
+// late notes that an answer does not come in time, and gives the questions that wait for their turn meanwhile.
+func (l *Lookup) late(id peer.ID, a *asker) []question {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.silent[id] = silence{time.Now().Add(SlowFor), l.silent[id].late + 1}
+	waiting := a.waiting
+	a.waiting = nil
+	return waiting
+}
+
+// cameLate notes that the answer came after all. Who stood still for a moment is asked again; who is late twice running is
+// slow.
+func (l *Lookup) cameLate(id peer.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.silent[id]; s.late == 1 {
+		l.silent[id] = silence{late: 1}
 	}
 }
 
@@ -119,9 +176,7 @@ func (l *Lookup) site(id peer.ID) (name string, far bool) {
 }
 
 // call asks a peer about some keys.
-func (l *Lookup) call(id peer.ID, batch []question) ([]*answer, error) {
-	ctx, cancel := withBudget(l.ctx, l.budget(id))
-	defer cancel()
+func (l *Lookup) call(ctx context.Context, id peer.ID, batch []question) ([]*answer, error) {
 	conn, err := l.options.Dialer.Control(ctx, id)
 	if err != nil {
 		return nil, err

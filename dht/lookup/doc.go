@@ -18,8 +18,10 @@
 //
 // Promises:
 //   - A hit is complete and local when Find returns; anything that goes wrong on the way is a miss.
-//   - A peer that does not answer costs Budget once, and is then left out for SlowFor. A machine that stands still itself
-//     takes what came meanwhile: its own time is no peer's (budget.go, TestStandstill in testnet/chaos).
+//   - A peer that does not answer costs Budget once, and is then left out for SlowFor, or until its answer comes late; one
+//     that is late twice running stays left out. What it may have is no miss that is remembered.
+//   - A machine that stands still itself takes what came meanwhile: its own time is no peer's (budget.go, TestStandstill in
+//     testnet/chaos).
 //   - When receipts about an action disagree, what was taken on another's word is served no more, nor what is taken later.
 //   - Publish makes nothing of what is private; results a client made itself never come here.
 //   - Safe for concurrent use. Close waits for every call that was started.

@@ -160,21 +160,23 @@ func (l *Lookup) flight(ctx context.Context, key cid.Key, find func() (*Found, e
 // find asks, believes and completes.
 func (l *Lookup) find(ctx context.Context, s sought) (*Found, error) {
 	key, place := s.key, l.options.Keyer.Result(s.key.Action, s.key.Root)
-	var holders []peer.ID
 	receipts, _ := l.checkAll(key, s.known)
-	chosen := l.choose(place, receipts)
-	if chosen == nil && len(s.candidates) > 0 {
+	known := heard{chosen: l.choose(place, receipts)}
+	if known.chosen == nil && len(s.candidates) > 0 {
 		l.stat.asked.Add(1)
 		var err error
-		if chosen, holders, err = l.ask(ctx, key, receipts, s.candidates); err != nil {
+		if known, err = l.ask(ctx, key, receipts, s.candidates); err != nil {
 			return nil, err
 		}
 	}
+	chosen := known.chosen
 	if chosen == nil {
-		l.remember(place, s.weighing)
+		if !known.silent {
+			l.remember(place, s.weighing)
+		}
 		return nil, &missError{key.Action}
 	}
-	holders = append(holders, slices.DeleteFunc(slices.Clone(s.candidates), l.far)...) // a bridge need not have what its site has
+	holders := append(known.holders, slices.DeleteFunc(slices.Clone(s.candidates), l.far)...) // a bridge need not have what its site has
 	result, err := l.complete(ctx, key, chosen, s.weighing.worth(append(holders, chosen.Executor)))
 	if errors.Is(err, receipt.ErrUntrusted) {
 		l.stat.refused.Add(1)

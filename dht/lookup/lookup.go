@@ -29,9 +29,9 @@ const (
 	HedgeAfter = 12 * time.Millisecond
 	// FarHedgeAfter is the same for one at another site.
 	FarHedgeAfter = 150 * time.Millisecond
-	// NegativeFor is how long a miss that was asked for is remembered.
+	// NegativeFor is how long a miss is remembered that all who were asked confirmed.
 	NegativeFor = 5 * time.Second
-	// SlowFor is how long a peer is left out that did not answer.
+	// SlowFor is how long a peer is left out that did not answer, or answered late twice running.
 	SlowFor = 5 * time.Second
 	// MaxTogether is how many questions to one peer travel together.
 	MaxTogether = 256
@@ -105,7 +105,7 @@ type Lookup struct {
 
 	mu       sync.Mutex // guards everything below
 	askers   map[peer.ID]*asker
-	slow     map[peer.ID]time.Time // left out until then
+	silent   map[peer.ID]silence   // who did not answer in time
 	negative map[cid.Key]time.Time // misses until then
 	forgers  map[peer.ID]struct{}
 	flights  map[cid.Key]*flight
@@ -140,7 +140,7 @@ func (l *Lookup) Stat() Stat {
 // New makes a Lookup.
 func New(o Options) *Lookup {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Lookup{options: o, ctx: ctx, cancel: cancel, askers: map[peer.ID]*asker{}, slow: map[peer.ID]time.Time{},
+	return &Lookup{options: o, ctx: ctx, cancel: cancel, askers: map[peer.ID]*asker{}, silent: map[peer.ID]silence{},
 		negative: map[cid.Key]time.Time{}, forgers: map[peer.ID]struct{}{}, flights: map[cid.Key]*flight{}}
 }
 

@@ -147,6 +147,66 @@ func TestFrozenCandidate(t *testing.T) {
 	}
 }
 
+// Who stood still for longer than the budget is asked again as soon as its answer comes, and what it has is no miss that
+// is remembered. Late twice running, it is left out for SlowFor.
+func TestLateAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		for _, name := range []string{"one", "two", "three"} {
+			w.nodes[0].build(t, name, "x")
+		}
+		w.settle(t, 0, 1, actionOf("three"))
+		w.connected(t)
+		late := func(name string) {
+			t.Helper()
+			w.nodes[0].Freeze()
+			w.want(t, 1, name)
+			w.nodes[0].Thaw()
+			synctest.Wait()
+		}
+		late("one")
+		w.want(t, 1, "one", 0)
+		late("two")
+		w.want(t, 1, "two", 0) // the one in between was in time
+		late("three")
+		late("three")
+		calls := w.nodes[0].Calls()
+		time.Sleep(lookup.SlowFor / 2)
+		w.want(t, 1, "three")
+		if asked := w.nodes[0].Calls() - calls; asked != 0 {
+			t.Errorf("who was late twice running was asked %d times", asked)
+		}
+		time.Sleep(lookup.SlowFor / 2)
+		w.want(t, 1, "three", 0)
+	})
+}
+
+// Questions that wait for their turn while a peer does not answer are not put to it afterwards: nobody waits any more.
+func TestStaleQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		names := []string{"one", "two", "three"}
+		for _, name := range names {
+			w.nodes[0].build(t, name, "x")
+		}
+		w.settle(t, 0, 1, actionOf("three"))
+		w.connected(t)
+		calls := w.nodes[0].Calls()
+		w.nodes[0].Freeze()
+		var looking sync.WaitGroup
+		for _, name := range names {
+			looking.Go(func() {
+				w.nodes[1].lookup.Find(t.Context(), lookup.Query{Action: actionOf(name), Roots: roots})
+			})
+		}
+		looking.Wait()
+		time.Sleep(2 * lookup.SlowFor)
+		if asked := w.nodes[0].Calls() - calls; asked != 1 {
+			t.Errorf("it was asked %d times, want once", asked)
+		}
+	})
+}
+
 // Of two candidates the one asked first is stopped: the other answers for it, within the same budget.
 func TestHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -390,26 +450,30 @@ func TestHugeTree(t *testing.T) {
 
 // A cancelled lookup leaves the others their own.
 func TestCancelled(t *testing.T) {
-	w := newWorld(t, 2, mesh, nil)
-	w.nodes[0].build(t, "one", "x")
-	w.settle(t, 0, 1, actionOf("one"))
-	w.nodes[0].Freeze()
-	ctx, cancel := context.WithCancel(t.Context())
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		if _, err := w.nodes[1].lookup.Find(ctx, lookup.Query{Action: actionOf("one"), Roots: roots}); err == nil {
-			t.Error("a cancelled lookup succeeds")
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		w.nodes[0].build(t, "one", "x")
+		w.settle(t, 0, 1, actionOf("one"))
+		w.connected(t)
+		w.nodes[0].Freeze()
+		ctx, cancel := context.WithCancel(t.Context())
+		var looking sync.WaitGroup
+		looking.Go(func() {
+			if _, err := w.nodes[1].lookup.Find(ctx, lookup.Query{Action: actionOf("one"), Roots: roots}); err == nil {
+				t.Error("a cancelled lookup succeeds")
+			}
+		})
+		synctest.Wait()
+		if asked := w.nodes[1].lookup.Stat().Asked; asked != 1 {
+			t.Errorf("asked for %d results", asked)
 		}
+		cancel()
+		looking.Wait()
+		w.nodes[0].Thaw()
+		synctest.Wait()
+		w.want(t, 1, "absent")
+		w.want(t, 1, "one", 0) // that nobody waited for the answer makes it no miss
 	})
-	for w.nodes[1].lookup.Stat().Asked == 0 {
-		time.Sleep(100 * time.Microsecond)
-	}
-	cancel()
-	looking.Wait()
-	w.nodes[0].Thaw()
-	if _, err := w.nodes[1].lookup.Find(t.Context(), lookup.Query{Action: actionOf("absent"), Roots: roots}); !errors.Is(err, lookup.ErrNotFound) {
-		t.Error(err)
-	}
 }
 
 // Results that go on to be announced after a restart.

@@ -76,28 +76,31 @@ func TestStoppedPeer(t *testing.T) {
 	equipped(t)
 	l := mesh(t, 3, apart)
 	asking := client(t, l.Node("n1"))
-	awake, stopped := makes(t, client(t, l.Node("n2")), "awake", 3), makes(t, client(t, l.Node("n3")), "stopped", 4)
-	learns(t, asking, awake[0])
-	learns(t, asking, stopped[0])
+	made := func(name string, count int) []*repb.Digest {
+		load := client(t, l.Node(name))
+		actions := makes(t, load, name, count)
+		learns(t, asking, makes(t, load, name+" last", 1)[0]) // then those before it are known too
+		return actions
+	}
+	awake, stopped := made("n2", 2), made("n3", 4)
 	if err := l.Node("n3").Sleep(); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		if _, err := asking.Result(t.Context(), stopped[1+i]); status.Code(err) != codes.NotFound {
+		if _, err := asking.Result(t.Context(), stopped[i]); status.Code(err) != codes.NotFound {
 			t.Errorf("what only the stopped one has: %v", err)
 		}
 		if _, err := asking.Result(t.Context(), nobodys(int64(i))); status.Code(err) != codes.NotFound {
 			t.Errorf("what nobody has: %v", err)
 		}
-		if _, err := asking.Result(t.Context(), awake[1+i]); err != nil {
-			t.Errorf("what another one has: %v", err)
-		}
+		learns(t, asking, awake[i])
 	}
 	if err := l.Node("n3").Wake(); err != nil {
 		t.Fatal(err)
 	}
-	learns(t, asking, stopped[3])
-	learns(t, asking, stopped[1])
+	for _, action := range stopped {
+		learns(t, asking, action)
+	}
 }
 
 // A node that stands still again and again, as on a machine that is busy, takes what others answer meanwhile: all their
