@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -288,7 +289,16 @@ func TestSweepFrozen(t *testing.T) {
 	case *v2:
 		parents = []string{m.base}
 	}
-	dead := deadHome(t)
+	node := exec.Command("sleep", "600") // lives until all is frozen: another test's sweep would come before
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { node.Process.Kill() })
+	began, err := begin("/proc", node.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := fmt.Sprint(prefix, node.Process.Pid, "-", began, "-", space())
 	stopped := exec.Command("sleep", "600")
 	if err := stopped.Start(); err != nil {
 		t.Fatal(err)
@@ -309,6 +319,10 @@ func TestSweepFrozen(t *testing.T) {
 			}
 		}
 	}
+	if err := node.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = node.Wait() // it was killed
 	again, err := Find()
 	if err != nil {
 		t.Fatal(err)
