@@ -78,6 +78,7 @@ func TestOtherTools(t *testing.T) {
 	p := newPairOf(t, nil, []string{"exec.pretend=ISA=aarch64"})
 	bare := p.ana.asking(t, "echo made with the tools of $HOSTNAME > out")
 	waiting := p.ana.opened(t, bare)
+	eventually(t, "it waits", func() bool { return p.ana.machine.room().Waiting == 1 })
 	whole := []string{"OSFamily=Linux", "ISA=ARM64", "InputRootAbsolutePath=/"}
 	crossing := p.ana.asking(t, "echo $0 > out", whole...)
 	r := p.ana.executed(t, crossing)

@@ -53,8 +53,14 @@ func TestTestnet(t *testing.T) {
 		number, _ := strconv.Atoi(pid[1])
 		pids = append(pids, number)
 	}
-	if got := typed(t, append(strings.Fields(look[1]), "peers")...); strings.Count(got.out, " alive ") != 2 {
-		t.Errorf("peers: %+v", got)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // who stands still for a moment is suspected
+		got := typed(t, append(strings.Fields(look[1]), "peers")...)
+		if strings.Count(got.out, " alive ") == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("peers: %+v", got)
+		}
 	}
 	if err := syscall.Kill(pids[1], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
