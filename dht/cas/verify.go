@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
 	"github.com/buildmesh/buildmesh/dht/record"
 )
 
-// Verify hashes every blob that is present when it starts. Damaged ones are moved to quarantine or,
-// when small, dropped; either way they are no longer present. Leases are not renewed.
+// Verify hashes every blob that is present when it starts. Those that are damaged or cannot be read are moved to
+// quarantine or, when small, dropped; either way they are no longer present. Leases are not renewed.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Report, error) {
 	var report Report
 	pace := &pacer{ctx: ctx, rate: o.BytesPerSecond, start: time.Now()}
@@ -63,8 +64,10 @@ func (s *Store) verifyEntry(e record.Entry, pace *pacer, report *Report) error {
 	return err
 }
 
+// damaged tells errors of one blob from those of the store. A sector that cannot be read takes its blob, not the pass over
+// all others.
 func damaged(err error) bool {
-	return errors.Is(err, ErrCorrupt) || errors.Is(err, record.ErrCorrupt) || errors.Is(err, fs.ErrNotExist)
+	return errors.Is(err, syscall.EIO) || errors.Is(err, ErrCorrupt) || errors.Is(err, record.ErrCorrupt) || errors.Is(err, fs.ErrNotExist)
 }
 
 // verifyContent hashes what is stored for d. Errors: ErrNotFound when it has left.
