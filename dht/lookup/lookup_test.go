@@ -161,6 +161,7 @@ func TestLateAnswer(t *testing.T) {
 			t.Helper()
 			w.nodes[0].Freeze()
 			w.want(t, 1, name)
+			synctest.Wait() // the call is over its budget too, which ends in the same moment as that of who asked
 			w.nodes[0].Thaw()
 			synctest.Wait()
 		}
