@@ -8,7 +8,7 @@
 // How a key is kept where it belongs:
 //  1. Announce sends it to its R replicas among the members that have been alive for Settled.
 //  2. When the members change, what moved is announced anew: at once to those that came, after
-//     Grace when some went, since most come back.
+//     Grace when some went, since most come back; these are told what was announced meanwhile.
 //  3. Everything is announced again every half TTL; records that were not are dropped.
 //  4. Now and then two members compare sums of the buckets both are responsible for, and the one that
 //     asked takes what it lacks.

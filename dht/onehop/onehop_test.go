@@ -32,7 +32,7 @@ func (nothing) Answers(_ context.Context, keys []cid.Key) ([]share.Answer, error
 	return make([]share.Answer, len(keys)), nil
 }
 
-// join makes a mesh; run has the locators tend it.
+// join makes a mesh; run has the locators tend it, who have seen who is there when it returns. Then it is for a bubble.
 func join(t testing.TB, n int, run bool) []*node {
 	t.Helper()
 	ids := locatetest.IDs(n)
@@ -52,6 +52,7 @@ func join(t testing.TB, n int, run bool) []*node {
 		for _, x := range nodes {
 			running.Go(func() { x.locator.Run(ctx) })
 		}
+		synctest.Wait()
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -206,6 +207,41 @@ func TestCompare(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if n := nodes[1].index.Len(); n != len(keys) {
 			t.Errorf("%d records after it compared, want %d", n, len(keys))
+		}
+	})
+}
+
+// Who was away for less than Grace is told within seconds of what was announced meanwhile, and again of what it had, for it may
+// have lost that; those who stayed are told nothing.
+func TestBackWithinGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := join(t, onehop.R+1, true)
+		keys := locatetest.Keys("one", 400)
+		nodes[0].locator.Announce(t.Context(), keys[:200])
+		back := nodes[onehop.R]
+		belongs := back.index.Len()
+		back.SetAlive(0)
+		time.Sleep(onehop.Settled)
+		back.index.Drop(nodes[0].ID)
+		nodes[0].locator.Announce(t.Context(), keys[200:])
+		stayed := nodes[1].Calls() + nodes[2].Calls()
+		back.SetAlive(onehop.Settled)
+		time.Sleep(10 * time.Second)
+		if n := back.index.Len(); n <= belongs || n > 2*len(keys)*onehop.R/len(nodes) {
+			t.Errorf("%d of %d keys were told to who came back, %d of the first half before it went", n, len(keys), belongs)
+		}
+		for _, k := range keys {
+			if keeper := nodes[0].locator.Keeper(k); keeper == back.ID && len(back.index.Find(peer.ID{}, []cid.Key{k})[0]) == 0 {
+				t.Errorf("who came back does not know key %x, which belongs to it first", k[:4])
+			}
+		}
+		if n := nodes[1].Calls() + nodes[2].Calls() - stayed; n != 0 {
+			t.Errorf("those who stayed were called %d times", n)
+		}
+		told := back.Calls()
+		time.Sleep(time.Minute)
+		if n := back.Calls() - told; n != 0 {
+			t.Errorf("who came back was told %d times more", n)
 		}
 	})
 }

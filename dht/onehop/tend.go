@@ -23,12 +23,18 @@ const (
 	maxNoted = 50_000
 )
 
+// standing is who was told of all keys of a node.
+type standing struct {
+	told   ring
+	away   []peer.ID // of them, who was missing since, and does not know what was announced meanwhile
+	shrunk time.Time // when the first of these went
+}
+
 // Run keeps the keys of this node where they belong, until ctx ends.
 func (l *Locator) Run(ctx context.Context) {
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
-	told := l.ring() // the members that were told of everything
-	var shrunk time.Time
+	s := standing{told: l.ring()}
 	renewed, compared := time.Now(), time.Now()
 	for {
 		select {
@@ -41,32 +47,32 @@ func (l *Locator) Run(ctx context.Context) {
 			l.index.Expire(now)
 			// Nobody can be told: nobody could find anything either, and the next round tries again.
 			_ = l.tell(ctx, l.own(), r.replicas, l.announce)
-			renewed, told, shrunk = now, r, time.Time{}
+			renewed, s = now, standing{told: r}
 		}
 		if now.Sub(compared) > Compare {
 			compared = now
 			l.compare(ctx, r)
 		}
-		if told.equal(r) {
-			shrunk = time.Time{}
+		if s.told.equal(r) && len(s.away) == 0 {
 			continue
 		}
-		if lost(told, r) {
-			if shrunk.IsZero() {
-				shrunk = now
+		if gone := lost(s.told.ids, r.ids); len(gone) > 0 {
+			if len(s.away) == 0 {
+				s.shrunk = now
 			}
-			if now.Sub(shrunk) < Grace {
+			s.away = append(s.away, lost(gone, s.away)...)
+			if now.Sub(s.shrunk) < Grace {
 				continue
 			}
 		}
-		l.move(ctx, told, r)
-		told, shrunk = r, time.Time{}
+		l.move(ctx, s, r)
+		s = standing{told: r}
 	}
 }
 
-// lost reports whether someone of before is missing in after.
-func lost(before, after ring) bool {
-	return slices.ContainsFunc(before.ids, func(id peer.ID) bool { return !slices.Contains(after.ids, id) })
+// lost gives those of some members who are not among others.
+func lost(some, others []peer.ID) []peer.ID {
+	return slices.DeleteFunc(slices.Clone(some), func(id peer.ID) bool { return slices.Contains(others, id) })
 }
 
 // own lists what this node announced.
@@ -80,11 +86,10 @@ func (l *Locator) own() []cid.Key {
 	return keys
 }
 
-// move announces this node's keys to those they belong to now and did not before.
-func (l *Locator) move(ctx context.Context, before, after ring) {
+// move announces this node's keys to those they belong to now and did not before, or who were away in between.
+func (l *Locator) move(ctx context.Context, before standing, after ring) {
 	_ = l.tell(ctx, l.own(), func(k cid.Key) []peer.ID {
-		old := before.replicas(k)
-		return slices.DeleteFunc(after.replicas(k), func(id peer.ID) bool { return slices.Contains(old, id) })
+		return lost(after.replicas(k), lost(before.told.replicas(k), before.away))
 	}, l.announce) // who cannot be reached now is told with the next renewal
 }
 
