@@ -16,10 +16,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/buildmesh/buildmesh/dht/digest"
+	"github.com/buildmesh/buildmesh/dht/locate/wire"
 	"github.com/buildmesh/buildmesh/exec/action"
 	"github.com/buildmesh/buildmesh/exec/flight"
 	"github.com/buildmesh/buildmesh/exec/place"
@@ -197,12 +197,12 @@ type fakeMesh struct {
 	nodes   map[peer.ID]*fakeNode
 	mu      sync.Mutex // guards conns
 	conns   map[[2]peer.ID]*grpc.ClientConn
-	serving map[peer.ID]*bufconn.Listener
+	serving map[peer.ID]*wire.Pipe
 	servers []*grpc.Server
 }
 
 func newMesh(t testing.TB) *fakeMesh {
-	return &fakeMesh{t: t, nodes: map[peer.ID]*fakeNode{}, conns: map[[2]peer.ID]*grpc.ClientConn{}, serving: map[peer.ID]*bufconn.Listener{}}
+	return &fakeMesh{t: t, nodes: map[peer.ID]*fakeNode{}, conns: map[[2]peer.ID]*grpc.ClientConn{}, serving: map[peer.ID]*wire.Pipe{}}
 }
 
 const callerKey = "caller-bin"
@@ -232,7 +232,7 @@ func (d dialer) Control(_ context.Context, id peer.ID) (grpc.ClientConnInterface
 	if m.conns[key] == nil {
 		name := string(d.from[:])
 		conn, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return m.serving[id].DialContext(ctx) }),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return m.serving[id].Dial(ctx) }),
 			grpc.WithUnaryInterceptor(func(ctx context.Context, method string, in, out any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
 				return invoke(metadata.AppendToOutgoingContext(ctx, callerKey, name), method, in, out, cc, o...)
 			}),
@@ -283,7 +283,7 @@ func (m *fakeMesh) node(n byte, bend ...func(*fakeNode, *InitiatorOptions)) *fak
 	} else {
 		f.executor.Register(server)
 	}
-	m.serving[f.id] = bufconn.Listen(1 << 20)
+	m.serving[f.id] = wire.NewPipe()
 	m.servers = append(m.servers, server)
 	go server.Serve(m.serving[f.id])
 	return f

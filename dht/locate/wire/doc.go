@@ -1,7 +1,7 @@
 // Package wire is a small mesh inside one process, for tests of what speaks to members: gRPC over
 // pipes in memory instead of connections over a network.
 //
-// Nouns: Net (the mesh), Node (one member: a server, and its view of the others).
+// Nouns: Net (the mesh), Node (one member: a server, and its view of the others), Pipe (a listener in memory).
 //
 // Promises:
 //   - A Node is a locate.Dialer and a locate.Members; Caller tells a server who calls.

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/buildmesh/buildmesh/dht/locate"
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -42,7 +41,7 @@ type Node struct {
 	Server *grpc.Server // takes services until Start
 
 	net      *Net
-	listener *bufconn.Listener
+	listener *Pipe
 	// Guarded by net.mu:
 	frozen chan struct{} // open while the node is frozen, nil otherwise
 	cut    bool
@@ -56,7 +55,7 @@ type Node struct {
 func New(ids []peer.ID) *Net {
 	n := &Net{nodes: map[peer.ID]*Node{}, order: ids}
 	for _, id := range ids {
-		node := &Node{ID: id, net: n, listener: bufconn.Listen(1 << 20), alive: time.Hour, conns: map[peer.ID]*grpc.ClientConn{}}
+		node := &Node{ID: id, net: n, listener: NewPipe(), alive: time.Hour, conns: map[peer.ID]*grpc.ClientConn{}}
 		node.Server = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 			grpc.UnaryInterceptor(node.unary), grpc.StreamInterceptor(node.stream))
 		n.nodes[id] = node
@@ -223,7 +222,7 @@ func (n *Node) Control(_ context.Context, id peer.ID) (grpc.ClientConnInterface,
 		return c, nil
 	}
 	c, err := grpc.NewClient("passthrough:///pipe", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return other.listener.DialContext(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return other.listener.Dial(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, q, r any, cc *grpc.ClientConn, call grpc.UnaryInvoker, o ...grpc.CallOption) error {
 			return call(n.sign(ctx), method, q, r, cc, o...)
