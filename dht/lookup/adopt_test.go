@@ -3,6 +3,7 @@ package lookup_test
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"github.com/buildmesh/buildmesh/dht/actioncache"
 	"github.com/buildmesh/buildmesh/dht/cid"
@@ -32,18 +33,20 @@ func (n *node) has(t *testing.T, name string) bool {
 
 // A copy is whole, and survives the one it is of.
 func TestAdopt(t *testing.T) {
-	w := newWorld(t, 3, mesh, nil)
-	w.nodes[0].build(t, "one", "x")
-	raw, key := w.nodes[0].signed(t, "one")
-	if err := w.nodes[1].lookup.Adopt(t.Context(), raw, key, w.nodes[0].ID); err != nil {
-		t.Fatal(err)
-	}
-	w.nodes[0].Cut()
-	if !w.nodes[1].has(t, "one") {
-		t.Error("the copy is not whole")
-	}
-	w.settle(t, 1, 2, actionOf("one"))
-	w.want(t, 2, "one", 0)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, mesh, nil)
+		w.nodes[0].build(t, "one", "x")
+		raw, key := w.nodes[0].signed(t, "one")
+		if err := w.nodes[1].lookup.Adopt(t.Context(), raw, key, w.nodes[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		w.nodes[0].Cut()
+		if !w.nodes[1].has(t, "one") {
+			t.Error("the copy is not whole")
+		}
+		w.settle(t, 1, 2, actionOf("one"))
+		w.want(t, 2, "one", 0)
+	})
 }
 
 // What is not believed is not adopted.
@@ -86,23 +89,25 @@ func TestNotAdopted(t *testing.T) {
 // Liar: what was taken on one member's word is not served any more once another's contradicts it; what this
 // node made itself is.
 func TestContradictedResultIsDropped(t *testing.T) {
-	w := newWorld(t, 3, mesh, nil)
-	w.nodes[0].build(t, "one", "wrong")
-	w.settle(t, 0, 2, actionOf("one"))
-	w.want(t, 2, "one", 0)
-	w.nodes[1].build(t, "one", "right")
-	raw, key := w.nodes[1].signed(t, "one")
-	for _, at := range []int{2, 0} {
-		if err := w.nodes[at].lookup.Adopt(t.Context(), raw, key, w.nodes[1].ID); !errors.Is(err, receipt.ErrUntrusted) {
-			t.Errorf("node %d adopts what is in dispute: %v", at, err)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, mesh, nil)
+		w.nodes[0].build(t, "one", "wrong")
+		w.settle(t, 0, 2, actionOf("one"))
+		w.want(t, 2, "one", 0)
+		w.nodes[1].build(t, "one", "right")
+		raw, key := w.nodes[1].signed(t, "one")
+		for _, at := range []int{2, 0} {
+			if err := w.nodes[at].lookup.Adopt(t.Context(), raw, key, w.nodes[1].ID); !errors.Is(err, receipt.ErrUntrusted) {
+				t.Errorf("node %d adopts what is in dispute: %v", at, err)
+			}
 		}
-	}
-	if w.nodes[2].has(t, "one") || !w.nodes[0].has(t, "one") {
-		t.Error("a result in dispute is served, or one's own is not")
-	}
-	w.want(t, 2, "one")
-	w.want(t, 0, "one", 0)
-	if evidence, err := w.nodes[2].receipts.Evidence(); err != nil || len(evidence) != 1 || len(evidence[0].Receipts) != 2 {
-		t.Errorf("evidence %v, %v", evidence, err)
-	}
+		if w.nodes[2].has(t, "one") || !w.nodes[0].has(t, "one") {
+			t.Error("a result in dispute is served, or one's own is not")
+		}
+		w.want(t, 2, "one")
+		w.want(t, 0, "one", 0)
+		if evidence, err := w.nodes[2].receipts.Evidence(); err != nil || len(evidence) != 1 || len(evidence[0].Receipts) != 2 {
+			t.Errorf("evidence %v, %v", evidence, err)
+		}
+	})
 }

@@ -28,17 +28,19 @@ var (
 )
 
 func TestSecondNodeHits(t *testing.T) {
-	w := newWorld(t, 3, mesh, nil)
-	w.nodes[0].build(t, "one", "x")
-	w.settle(t, 0, 1, actionOf("one"))
-	w.want(t, 1, "one", 0)
-	// The executor leaves: what the second has, the third still gets.
-	w.settle(t, 1, 2, actionOf("one"))
-	w.nodes[0].Cut()
-	w.want(t, 2, "one", 0)
-	if s := w.nodes[2].lookup.Stat(); s.Hits != 1 {
-		t.Errorf("counts are %+v", s)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, mesh, nil)
+		w.nodes[0].build(t, "one", "x")
+		w.settle(t, 0, 1, actionOf("one"))
+		w.want(t, 1, "one", 0)
+		// The executor leaves: what the second has, the third still gets.
+		w.settle(t, 1, 2, actionOf("one"))
+		w.nodes[0].Cut()
+		w.want(t, 2, "one", 0)
+		if s := w.nodes[2].lookup.Stat(); s.Hits != 1 {
+			t.Errorf("counts are %+v", s)
+		}
+	})
 }
 
 func TestMissSendsNothing(t *testing.T) {
@@ -131,20 +133,22 @@ func TestTogether(t *testing.T) {
 
 // A stopped peer that is said to have everything costs its budget once; then lookups leave it out.
 func TestFrozenCandidate(t *testing.T) {
-	w := newWorld(t, 2, mesh, nil)
-	const n = 200
-	for i := range n {
-		w.nodes[0].publish(t, fmt.Sprint(i), &repb.ActionResult{StdoutRaw: []byte{byte(i)}})
-	}
-	w.settle(t, 0, 1, actionOf(fmt.Sprint(n-1)))
-	w.nodes[0].Freeze()
-	before := w.nodes[0].Calls()
-	for i := range n {
-		w.want(t, 1, fmt.Sprint(i))
-	}
-	if calls := w.nodes[0].Calls() - before; calls > 5 {
-		t.Errorf("a stopped peer was asked %d times", calls)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		const n = 200
+		for i := range n {
+			w.nodes[0].publish(t, fmt.Sprint(i), &repb.ActionResult{StdoutRaw: []byte{byte(i)}})
+		}
+		w.settle(t, 0, 1, actionOf(fmt.Sprint(n-1)))
+		w.nodes[0].Freeze()
+		before := w.nodes[0].Calls()
+		for i := range n {
+			w.want(t, 1, fmt.Sprint(i))
+		}
+		if calls := w.nodes[0].Calls() - before; calls > 5 {
+			t.Errorf("a stopped peer was asked %d times", calls)
+		}
+	})
 }
 
 // Who stood still for longer than the budget is asked again as soon as its answer comes, and what it has is no miss that
@@ -227,16 +231,18 @@ func TestHedge(t *testing.T) {
 
 // A hit whose blobs nobody has is a miss, remembered, and nothing of it is served.
 func TestIncomplete(t *testing.T) {
-	w := newWorld(t, 2, mesh, nil)
-	r := w.nodes[0].build(t, "one", "x")
-	d, _ := digest.FromProto(digest.SHA256, r.OutputFiles[1].Digest)
-	w.nodes[0].store.Lose(d)
-	w.settle(t, 0, 1, actionOf("one"))
-	w.want(t, 1, "one")
-	w.want(t, 1, "one")
-	if s := w.nodes[1].lookup.Stat(); s.Incomplete != 1 || s.Negative != 1 {
-		t.Errorf("counts are %+v", s)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		r := w.nodes[0].build(t, "one", "x")
+		d, _ := digest.FromProto(digest.SHA256, r.OutputFiles[1].Digest)
+		w.nodes[0].store.Lose(d)
+		w.settle(t, 0, 1, actionOf("one"))
+		w.want(t, 1, "one")
+		w.want(t, 1, "one")
+		if s := w.nodes[1].lookup.Stat(); s.Incomplete != 1 || s.Negative != 1 {
+			t.Errorf("counts are %+v", s)
+		}
+	})
 }
 
 // A miss is remembered for NegativeFor and no longer: what was made meanwhile is found then.
@@ -309,51 +315,57 @@ func TestLiar(t *testing.T) {
 
 // Two that agree are a quorum.
 func TestQuorum(t *testing.T) {
-	w := newWorld(t, 3, quorum, nil)
-	w.nodes[0].build(t, "one", "x")
-	w.settle(t, 0, 2, actionOf("one"))
-	w.want(t, 2, "one")
-	w.nodes[1].build(t, "two", "x")
-	w.nodes[0].build(t, "two", "x")
-	w.settle(t, 0, 2, actionOf("two"))
-	w.settle(t, 1, 2, actionOf("two"))
-	w.want(t, 2, "two", 0, 1)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, quorum, nil)
+		w.nodes[0].build(t, "one", "x")
+		w.settle(t, 0, 2, actionOf("one"))
+		w.want(t, 2, "one")
+		w.nodes[1].build(t, "two", "x")
+		w.nodes[0].build(t, "two", "x")
+		w.settle(t, 0, 2, actionOf("two"))
+		w.settle(t, 1, 2, actionOf("two"))
+		w.want(t, 2, "two", 0, 1)
+	})
 }
 
 func TestPolicySelf(t *testing.T) {
-	w := newWorld(t, 2, receipt.Policy{}, nil)
-	w.nodes[0].build(t, "one", "x")
-	w.settle(t, 0, 1, actionOf("one"))
-	before := w.nodes[0].Calls()
-	w.want(t, 1, "one")
-	w.want(t, 0, "one", 0)
-	if w.nodes[0].Calls() != before {
-		t.Error("somebody was asked")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, receipt.Policy{}, nil)
+		w.nodes[0].build(t, "one", "x")
+		w.settle(t, 0, 1, actionOf("one"))
+		before := w.nodes[0].Calls()
+		w.want(t, 1, "one")
+		w.want(t, 0, "one", 0)
+		if w.nodes[0].Calls() != before {
+			t.Error("somebody was asked")
+		}
+	})
 }
 
 // What a revoked peer has signed is not believed, whoever shows it, as one does that has not heard of the revocation.
 func TestRevokedExecutor(t *testing.T) {
-	w, shown := newWorldShowing(t, 3, 1)
-	w.nodes[0].build(t, "one", "x")
-	w.settle(t, 0, 1, actionOf("one"))
-	w.want(t, 1, "one", 0)
-	w.settle(t, 1, 2, actionOf("one"))
-	raw, key := w.nodes[1].signed(t, "one")
-	shown.answer = share.Answer{Receipts: [][]byte{raw}, Complete: true}
-	w.trust.revoke(w.nodes[0].ID)
-	w.want(t, 2, "one")
-	w.forgers(t, 2)
-	if s := w.nodes[2].lookup.Stat(); s.Refused == 0 {
-		t.Errorf("counts are %+v", s)
-	}
-	// Who has heard of it shows nothing that others refuse, and takes back what it announced.
-	if answers, err := w.nodes[1].lookup.Answers(t.Context(), []cid.Key{key}); err != nil || len(answers[0].Receipts) != 0 || answers[0].Complete {
-		t.Errorf("answers are %+v, %v", answers, err)
-	}
-	if _, err := w.nodes[1].lookup.Sweep(t.Context(), []cid.Key{key}, 1); err != nil || w.nodes[1].summary.Publisher.Len() != 0 {
-		t.Errorf("%d results are announced, %v", w.nodes[1].summary.Publisher.Len(), err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w, shown := newWorldShowing(t, 3, 1)
+		w.nodes[0].build(t, "one", "x")
+		w.settle(t, 0, 1, actionOf("one"))
+		w.want(t, 1, "one", 0)
+		w.settle(t, 1, 2, actionOf("one"))
+		raw, key := w.nodes[1].signed(t, "one")
+		shown.answer = share.Answer{Receipts: [][]byte{raw}, Complete: true}
+		w.trust.revoke(w.nodes[0].ID)
+		w.want(t, 2, "one")
+		w.forgers(t, 2)
+		if s := w.nodes[2].lookup.Stat(); s.Refused == 0 {
+			t.Errorf("counts are %+v", s)
+		}
+		// Who has heard of it shows nothing that others refuse, and takes back what it announced.
+		if answers, err := w.nodes[1].lookup.Answers(t.Context(), []cid.Key{key}); err != nil || len(answers[0].Receipts) != 0 || answers[0].Complete {
+			t.Errorf("answers are %+v, %v", answers, err)
+		}
+		if _, err := w.nodes[1].lookup.Sweep(t.Context(), []cid.Key{key}, 1); err != nil || w.nodes[1].summary.Publisher.Len() != 0 {
+			t.Errorf("%d results are announced, %v", w.nodes[1].summary.Publisher.Len(), err)
+		}
+	})
 }
 
 // fixed answers every key with the same.
@@ -439,16 +451,18 @@ func TestLyingSummary(t *testing.T) {
 
 // Bomber: a result whose tree is larger than anything real. It is refused before it is fetched.
 func TestHugeTree(t *testing.T) {
-	w := newWorld(t, 2, mesh, nil)
-	huge := digest.New(digest.SHA256, [32]byte{1}, 1<<40)
-	r := &repb.ActionResult{OutputDirectories: []*repb.OutputDirectory{{Path: "dir", TreeDigest: huge.Proto()}}}
-	key := actioncache.Key{Action: actionOf("one"), Root: root}
-	if err := w.nodes[0].lookup.Publish(t.Context(), w.nodes[0].identity, receipt.Statement{Action: key.Action, Root: root, Result: r}); err != nil {
-		t.Fatal(err)
-	}
-	w.settle(t, 0, 1, key.Action)
-	w.want(t, 1, "one")
-	w.forgers(t, 1, 0)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		huge := digest.New(digest.SHA256, [32]byte{1}, 1<<40)
+		r := &repb.ActionResult{OutputDirectories: []*repb.OutputDirectory{{Path: "dir", TreeDigest: huge.Proto()}}}
+		key := actioncache.Key{Action: actionOf("one"), Root: root}
+		if err := w.nodes[0].lookup.Publish(t.Context(), w.nodes[0].identity, receipt.Statement{Action: key.Action, Root: root, Result: r}); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(t, 0, 1, key.Action)
+		w.want(t, 1, "one")
+		w.forgers(t, 1, 0)
+	})
 }
 
 // A cancelled lookup leaves the others their own.
@@ -481,42 +495,46 @@ func TestCancelled(t *testing.T) {
 
 // Results that go on to be announced after a restart.
 func TestAnnounceAll(t *testing.T) {
-	w := newWorld(t, 2, mesh, nil)
-	w.nodes[0].build(t, "one", "x")
-	w.nodes[0].summary.Publisher.Remove([]cid.Key{keyer.Result(actionOf("one"), root)})
-	w.nodes[0].summary.Publisher.Flush()
-	if err := w.nodes[0].lookup.AnnounceAll(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	w.settle(t, 0, 1, actionOf("one"))
-	w.want(t, 1, "one", 0)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		w.nodes[0].build(t, "one", "x")
+		w.nodes[0].summary.Publisher.Remove([]cid.Key{keyer.Result(actionOf("one"), root)})
+		w.nodes[0].summary.Publisher.Flush()
+		if err := w.nodes[0].lookup.AnnounceAll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(t, 0, 1, actionOf("one"))
+		w.want(t, 1, "one", 0)
+	})
 }
 
 // A result that names the root of a directory comes whole, whatever the depth, in a few calls.
 func TestRootDirectory(t *testing.T) {
-	w := newWorld(t, 2, mesh, nil)
-	const depth = 30
-	maker := w.nodes[0]
-	dir := &repb.Directory{Files: []*repb.FileNode{{Name: "deepest", Digest: maker.put(t, "deep down")}}}
-	for range depth {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, mesh, nil)
+		const depth = 30
+		maker := w.nodes[0]
+		dir := &repb.Directory{Files: []*repb.FileNode{{Name: "deepest", Digest: maker.put(t, "deep down")}}}
+		for range depth {
+			b, err := proto.Marshal(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir = &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "below", Digest: maker.put(t, string(b))}}}
+		}
 		b, err := proto.Marshal(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		dir = &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "below", Digest: maker.put(t, string(b))}}}
-	}
-	b, err := proto.Marshal(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	maker.publish(t, "one", &repb.ActionResult{OutputDirectories: []*repb.OutputDirectory{{Path: "dir", RootDirectoryDigest: maker.put(t, string(b))}}})
-	w.settle(t, 0, 1, actionOf("one"))
-	before := maker.Calls()
-	w.want(t, 1, "one", 0)
-	if calls := maker.Calls() - before; calls > 5 {
-		t.Errorf("%d calls for a tree %d directories deep", calls, depth)
-	}
-	if data, err := w.nodes[1].store.GetBatch(t.Context(), []digest.Digest{digest.SHA256.Of([]byte("deep down"))}); err != nil || data[0] == nil {
-		t.Errorf("its file has not come: %v", err)
-	}
+		maker.publish(t, "one", &repb.ActionResult{OutputDirectories: []*repb.OutputDirectory{{Path: "dir", RootDirectoryDigest: maker.put(t, string(b))}}})
+		w.settle(t, 0, 1, actionOf("one"))
+		before := maker.Calls()
+		w.want(t, 1, "one", 0)
+		if calls := maker.Calls() - before; calls > 5 {
+			t.Errorf("%d calls for a tree %d directories deep", calls, depth)
+		}
+		if data, err := w.nodes[1].store.GetBatch(t.Context(), []digest.Digest{digest.SHA256.Of([]byte("deep down"))}); err != nil || data[0] == nil {
+			t.Errorf("its file has not come: %v", err)
+		}
+	})
 }
