@@ -141,11 +141,14 @@ func TestFrozenCandidate(t *testing.T) {
 		}
 		w.settle(t, 0, 1, actionOf(fmt.Sprint(n-1)))
 		w.nodes[0].Freeze()
-		before := w.nodes[0].Calls()
+		before, began := w.nodes[0].Calls(), time.Now()
 		for i := range n {
 			w.want(t, 1, fmt.Sprint(i))
 		}
-		if calls := w.nodes[0].Calls() - before; calls > 5 {
+		if took := time.Since(began); took != lookup.Budget {
+			t.Errorf("%d lookups took %s, want %s", n, took, lookup.Budget)
+		}
+		if calls := w.nodes[0].Calls() - before; calls != 1 {
 			t.Errorf("a stopped peer was asked %d times", calls)
 		}
 	})
