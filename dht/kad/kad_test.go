@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	lpeer "github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/routing"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
 	"github.com/buildmesh/buildmesh/dht/locate/locatetest"
 	"github.com/buildmesh/buildmesh/mesh/peer"
@@ -60,7 +61,9 @@ func join(t testing.TB, n int) []*Locator {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(),
+		// As in mesh/transport: of a port that is dialled from, too, two who dial each other at once have one connection of two callers.
+		transport := libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport())
+		h, err := libp2p.New(transport, libp2p.Identity(key), libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(),
 			libp2p.DisableMetrics(), libp2p.Ping(false), libp2p.ResourceManager(nil))
 		if err != nil {
 			t.Fatal(err)
